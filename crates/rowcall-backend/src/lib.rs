@@ -1,0 +1,1 @@
+//! Coordinators and signal sources of rowcall: where tasks live and how they are claimed.

@@ -1,0 +1,1 @@
+//! The engine of rowcall: inbox, admission, claims, heartbeats, settlement, sweeps and the local store.

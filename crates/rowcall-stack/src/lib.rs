@@ -1,0 +1,1 @@
+//! The embedded backend of rowcall: PostgreSQL as a private cluster, and the Supabase-compatible API over it.

@@ -1,0 +1,1 @@
+//! Child processes of rowcall: agents per task, warm workers, process groups and captured output.
