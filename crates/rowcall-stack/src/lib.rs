@@ -1,1 +1,4 @@
 //! The embedded backend of rowcall: PostgreSQL as a private cluster, and the Supabase-compatible API over it.
+
+pub mod auth;
+pub mod bootstrap;
