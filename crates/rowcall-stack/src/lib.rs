@@ -2,3 +2,6 @@
 
 pub mod auth;
 pub mod bootstrap;
+pub mod cluster;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -1,0 +1,3 @@
+//! Integration tests of the stack, against real servers.
+
+mod cluster_testing;
