@@ -1,2 +1,3 @@
-//! The rowcall binary.
+//! The `rowcall` program; everything is in the library of the same name.
+
 fn main() {}

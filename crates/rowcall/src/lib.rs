@@ -1,0 +1,6 @@
+//! The daemon and the command line of rowcall: configuration, wiring and everything a person meets.
+//!
+//! Only this crate reads configuration and the environment, and only this crate knows which backend, runner and server
+//! there are. Everything else is handed what it needs.
+
+pub mod config;
