@@ -1,2 +1,39 @@
-//! Project tasks.
-fn main() {}
+//! Project tasks: `cargo xtask <task>`.
+
+mod checks;
+mod clients;
+mod run;
+mod tests;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask <task>
+
+  test     set up what the tests need, then run all of them (the README's second command)
+  checks   formatting, clippy and documentation, without tests
+  clients  set up the official npm and PyPI clients that tests drive, nothing else
+  chaos    the full fault run: 8 daemons, 10,000 tasks, killed daemons, a restarted database
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match args.as_slice() {
+        ["test", filter @ ..] => tests::all(filter),
+        ["checks"] => checks::run(),
+        ["clients"] => clients::set_up(),
+        ["chaos"] => tests::chaos(),
+        _ => {
+            run::say(HELP);
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            run::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The official clients that tests drive, from npm and PyPI, at pinned versions.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::run::{root, run, say, works};
+
+/// Installs the npm and PyPI packages under `tests/clients`, unless they are there already.
+pub(crate) fn set_up() -> Result<()> {
+    let dir = root().join("tests/clients");
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    node(&dir)?;
+    python(&dir)
+}
+
+fn node(dir: &Path) -> Result<()> {
+    let lock = dir.join("package-lock.json");
+    let stamp = dir.join("node_modules/.rowcall-stamp");
+    if !lock.is_file() || fresh(&stamp, &lock) {
+        return Ok(());
+    }
+    if !works("npm", &["--version"]) {
+        bail!("npm is missing: the tests drive the official JavaScript clients. Install Node.js 20 or newer (Debian: apt-get install nodejs npm)");
+    }
+    run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(dir))?;
+    mark(&stamp, &lock)
+}
+
+fn python(dir: &Path) -> Result<()> {
+    let requirements = dir.join("requirements.txt");
+    let venv = dir.join(".venv");
+    let stamp = venv.join(".rowcall-stamp");
+    if !requirements.is_file() || fresh(&stamp, &requirements) {
+        return Ok(());
+    }
+    if !works("python3", &["--version"]) {
+        bail!("python3 is missing: the tests drive the official Python clients. Install Python 3.9 or newer");
+    }
+    if !works("python3", &["-c", "import ensurepip, venv"]) {
+        install_venv()?;
+    }
+    if venv.exists() {
+        std::fs::remove_dir_all(&venv).with_context(|| format!("cannot remove {}", venv.display()))?;
+    }
+    run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    run(Command::new(venv.join("bin/pip"))
+        .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
+        .arg(&requirements))?;
+    mark(&stamp, &requirements)
+}
+
+/// Debian's python3 comes without the module that makes virtual environments.
+fn install_venv() -> Result<()> {
+    let root = std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
+    if !root || !works("apt-get", &["--version"]) {
+        bail!("Python's venv module is missing. Install it (Debian: sudo apt-get install python3-venv) and run this again");
+    }
+    say("Python's venv module is missing: installing Debian's python3-venv");
+    run(Command::new("apt-get").args(["update", "-q"]))?;
+    run(Command::new("apt-get").args(["install", "-qy", "--no-install-recommends", "python3-venv"]))
+}
+
+/// Whether what was installed belongs to this version of the list.
+fn fresh(stamp: &PathBuf, list: &Path) -> bool {
+    match (std::fs::read(stamp), std::fs::read(list)) {
+        (Ok(was), Ok(is)) => was == is,
+        _ => false,
+    }
+}
+
+fn mark(stamp: &Path, list: &Path) -> Result<()> {
+    std::fs::copy(list, stamp).with_context(|| format!("cannot write {}", stamp.display()))?;
+    Ok(())
+}

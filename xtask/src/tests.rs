@@ -1,0 +1,37 @@
+//! The tests, with everything they need.
+
+use anyhow::Result;
+
+use crate::{
+    clients,
+    run::{cargo, run, say, works},
+};
+
+/// The environment variable that makes the chaos test as large as the project's promise.
+const CHAOS_FULL: &str = "ROWCALL_CHAOS_FULL";
+
+/// Sets up what the tests need and runs all of them, or those whose names contain `filter`.
+pub(crate) fn all(filter: &[&str]) -> Result<()> {
+    clients::set_up()?;
+    // Agents, daemons and servers are separate processes: the tests start the built program.
+    run(cargo().args(["build", "--workspace", "--all-targets"]))?;
+    if works("cargo", &["nextest", "--version"]) {
+        run(cargo().args(["nextest", "run", "--workspace"]).args(filter))?;
+    } else {
+        say("cargo-nextest is not installed: using cargo test, which shows less (cargo install cargo-nextest)");
+        run(cargo().args(["test", "--workspace", "--lib", "--bins", "--tests"]).args(filter))?;
+    }
+    if filter.is_empty() {
+        run(cargo().args(["test", "--workspace", "--doc"]))?;
+    }
+    Ok(())
+}
+
+/// The full fault run, in release mode.
+pub(crate) fn chaos() -> Result<()> {
+    run(cargo()
+        .args(["test", "--release", "-p", "rowcall", "--test", "it", "chaos::", "--", "--nocapture"])
+        .env(CHAOS_FULL, "1"))
+}
+
+
