@@ -1,0 +1,127 @@
+//! Reads the schema cache from the catalogs.
+
+use std::collections::HashMap;
+
+use serde::de::DeserializeOwned;
+use tokio_postgres::{Client, Row};
+
+use super::model::{Name, Relation, Relationship, Role, Routine, SchemaCache, Volatility};
+use super::relate::{ForeignKey, relate};
+
+/// The schema cache could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// PostgreSQL refused, or the connection broke.
+    #[error("reading the database's schema failed: {0}")]
+    Database(#[from] tokio_postgres::Error),
+    /// The catalog's answer was not understood; a bug.
+    #[error("the database's schema was not understood: {0}")]
+    Shape(#[from] serde_json::Error),
+    /// It took longer than the limit.
+    #[error("reading the database's schema took too long")]
+    TimedOut,
+}
+
+/// Reads everything about `schemas`, in one read-only transaction.
+///
+/// The connection's `search_path` is emptied for that transaction, so that types and defaults print with their schema.
+///
+/// # Errors
+/// When PostgreSQL refuses one of the queries.
+pub async fn load(client: &Client, schemas: &[String]) -> Result<SchemaCache, LoadError> {
+    client
+        .batch_execute("begin isolation level repeatable read read only; set local search_path = ''; set local role none")
+        .await?;
+    let loaded = read(client, schemas).await;
+    client.batch_execute("rollback").await?;
+    loaded
+}
+
+async fn read(client: &Client, schemas: &[String]) -> Result<SchemaCache, LoadError> {
+    let rows = |sql: &'static str| client.query(sql, std::slice::from_ref(&(&schemas as _)));
+    let mut cache = SchemaCache::default();
+
+    for row in rows(include_str!("../../../sql/rest/relations.sql")).await? {
+        let relation = relation(&row)?;
+        cache.schemas.insert(relation.name.schema.clone());
+        cache.relations.insert(relation.name.clone(), relation);
+    }
+    let keys: Vec<ForeignKey> =
+        rows(include_str!("../../../sql/rest/foreign_keys.sql")).await?.iter().map(foreign_key).collect();
+    cache.relationships = relate(&keys, &cache.relations);
+    for row in rows(include_str!("../../../sql/rest/computed_relationships.sql")).await? {
+        let origin = Name::new(row.get::<_, String>("schema"), row.get::<_, String>("name"));
+        cache.relationships.entry(origin.clone()).or_default().push(Relationship::Computed {
+            function: Name::new(row.get::<_, String>("function_schema"), row.get::<_, String>("function_name")),
+            origin,
+            target: Name::new(row.get::<_, String>("foreign_schema"), row.get::<_, String>("foreign_name")),
+            single: row.get("single_row"),
+        });
+    }
+    for row in rows(include_str!("../../../sql/rest/routines.sql")).await? {
+        let routine = routine(&row)?;
+        cache.routines.entry(routine.name.clone()).or_default().push(routine);
+    }
+    cache.roles = roles(&client.query(include_str!("../../../sql/rest/roles.sql"), &[]).await?);
+    Ok(cache)
+}
+
+fn json<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(row.get::<_, &str>(column))
+}
+
+fn relation(row: &Row) -> Result<Relation, LoadError> {
+    Ok(Relation {
+        name: Name::new(row.get::<_, String>("schema"), row.get::<_, String>("name")),
+        kind: row.get::<_, &str>("kind").chars().next().unwrap_or('r'),
+        writable: row.get("writable"),
+        primary_key: row.get("primary_key"),
+        unique_keys: json(row, "unique_keys")?,
+        columns: json(row, "columns")?,
+    })
+}
+
+fn foreign_key(row: &Row) -> ForeignKey {
+    ForeignKey {
+        table: Name::new(row.get::<_, String>("schema"), row.get::<_, String>("name")),
+        foreign: Name::new(row.get::<_, String>("foreign_schema"), row.get::<_, String>("foreign_name")),
+        constraint: row.get("constraint_name"),
+        columns: row.get("columns"),
+        foreign_columns: row.get("foreign_columns"),
+    }
+}
+
+fn routine(row: &Row) -> Result<Routine, LoadError> {
+    let relation = match (row.get::<_, Option<String>>("relation_schema"), row.get("relation_name")) {
+        (Some(schema), Some(name)) => Some(Name { schema, name }),
+        _ => None,
+    };
+    Ok(Routine {
+        name: Name::new(row.get::<_, String>("schema"), row.get::<_, String>("name")),
+        parameters: json(row, "parameters")?,
+        returns_set: row.get("returns_set"),
+        returns_void: row.get("returns_void"),
+        returns_composite: row.get("returns_composite"),
+        relation,
+        volatility: match row.get::<_, &str>("volatility") {
+            "i" => Volatility::Immutable,
+            "s" => Volatility::Stable,
+            _ => Volatility::Volatile,
+        },
+        settings: settings(row.get("settings")),
+    })
+}
+
+fn roles(rows: &[Row]) -> HashMap<String, Role> {
+    rows.iter()
+        .map(|row| (row.get("name"), Role { usable: row.get("usable"), settings: settings(row.get("settings")) }))
+        .collect()
+}
+
+/// `name=value` pairs as the catalogs keep them.
+fn settings(entries: Vec<String>) -> Vec<(String, String)> {
+    entries
+        .into_iter()
+        .filter_map(|entry| entry.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .collect()
+}
