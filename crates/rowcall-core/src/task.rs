@@ -194,6 +194,10 @@ pub struct Task {
     pub raw_data: Payload,
     /// The row before the change, for updates and deletes.
     pub old_data: Option<Payload>,
+    /// For a row written to `rtx_activities` directly: that row as it was when it came to be, its columns as members, for
+    /// filters. `None` for captured rows, and where no filter asked for it.
+    #[serde(skip)]
+    pub row: Option<Payload>,
     /// How often the task was claimed, this claim included: 1 for the first.
     pub attempt: u32,
     /// How many attempts have failed.
@@ -205,6 +209,16 @@ pub struct Task {
 }
 
 impl Task {
+    /// The row that filters and routes look at: the new row, the old one of a DELETE, or the activity itself when it was
+    /// written directly.
+    pub fn filter_row(&self) -> &Payload {
+        match (&self.row, self.event, &self.old_data) {
+            (Some(row), ..) => row,
+            (None, EventKind::Delete, Some(old)) => old,
+            _ => &self.raw_data,
+        }
+    }
+
     /// The key that an agent gives to other systems so that a second run of this task does no second harm. The same for
     /// every attempt.
     pub fn idempotency_key(&self) -> String {
