@@ -3,5 +3,6 @@
 pub mod auth;
 pub mod bootstrap;
 pub mod cluster;
+pub mod rest;
 #[cfg(feature = "testing")]
 pub mod testing;

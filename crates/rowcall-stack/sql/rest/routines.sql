@@ -12,7 +12,7 @@ select
            ) order by a.number)
       from (
         select i.name, i.mode, i.type, pg_catalog.row_number() over (order by i.position) as number
-          from pg_catalog.unnest(
+          from unnest(
                  coalesce(p.proallargtypes, p.proargtypes::oid[]),
                  p.proargnames,
                  p.proargmodes

@@ -3,32 +3,32 @@
 use std::time::Duration;
 
 /// The longest request target (path and query), in bytes. Long `in.(…)` lists of 16 KB and more must pass.
-pub const MAX_URL_BYTES: usize = 128 * 1024;
+pub(crate) const MAX_URL_BYTES: usize = 128 * 1024;
 /// The largest request body, in bytes.
-pub const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
+pub(crate) const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 /// How deep embedded resources and logic groups may nest.
-pub const MAX_DEPTH: usize = 16;
+pub(crate) const MAX_DEPTH: usize = 16;
 /// How many filters, orders and logic terms one request may carry.
-pub const MAX_CONDITIONS: usize = 2_000;
+pub(crate) const MAX_CONDITIONS: usize = 2_000;
 /// How many items all `select` lists of one request may name.
-pub const MAX_SELECT_ITEMS: usize = 2_000;
+pub(crate) const MAX_SELECT_ITEMS: usize = 2_000;
 /// How many embedded resources one request may name.
-pub const MAX_EMBEDS: usize = 100;
+pub(crate) const MAX_EMBEDS: usize = 100;
 /// The most keys an object of a body, or `columns`, may name; PostgreSQL allows 1,600 columns.
-pub const MAX_BODY_KEYS: usize = 1_600;
+pub(crate) const MAX_BODY_KEYS: usize = 1_600;
 /// How long a request waits for a connection before it is answered PGRST003.
-pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many prepared statements one connection keeps.
-pub const MAX_STATEMENTS: usize = 300;
+pub(crate) const MAX_STATEMENTS: usize = 300;
 /// How many statement shapes are remembered to tell the ones that come back.
-pub const MAX_SEEN_SHAPES: usize = 4_096;
+pub(crate) const MAX_SEEN_SHAPES: usize = 4_096;
 /// How long a statement may run where no role sets `statement_timeout`.
-pub const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
+pub(crate) const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long one load of the schema cache may take.
-pub const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a request waits for the first load of the schema cache.
-pub const FIRST_LOAD_WAIT: Duration = Duration::from_secs(10);
+pub(crate) const FIRST_LOAD_WAIT: Duration = Duration::from_secs(10);
 /// How long after a notification to wait for more of them before loading: DDL comes in bursts.
-pub const RELOAD_SETTLE: Duration = Duration::from_millis(20);
+pub(crate) const RELOAD_SETTLE: Duration = Duration::from_millis(20);
 /// How long a cancel request may take.
-pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,11 +1,11 @@
 //! What a query string says, before anything is known about the database.
 
 /// The names that lead from the root to an embedded resource; empty for the root.
-pub type EmbedPath = Vec<String>;
+pub(crate) type EmbedPath = Vec<String>;
 
 /// A parsed query string.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Query {
+pub(crate) struct Query {
     /// `select`; empty selects all columns.
     pub select: Vec<SelectItem>,
     /// `columns`: which keys of the body count.
@@ -28,7 +28,7 @@ pub struct Query {
 
 impl Query {
     /// `limit` and `offset` of the root.
-    pub fn root_window(&self) -> Window {
+    pub(crate) fn root_window(&self) -> Window {
         self.windows
             .iter()
             .find(|(path, _)| path.is_empty())
@@ -39,7 +39,7 @@ impl Query {
 
 /// A part of the rows; negative numbers are refused later, with a range error.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Window {
+pub(crate) struct Window {
     /// The most rows to return.
     pub limit: Option<i64>,
     /// How many rows to pass over.
@@ -48,7 +48,7 @@ pub struct Window {
 
 /// One step of a JSON path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JsonStep {
+pub(crate) struct JsonStep {
     /// `->>` rather than `->`.
     pub as_text: bool,
     /// What is looked up.
@@ -57,7 +57,7 @@ pub struct JsonStep {
 
 /// A key or an array index.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JsonOperand {
+pub(crate) enum JsonOperand {
     /// A member of an object.
     Key(String),
     /// An element of an array; an optional minus and digits.
@@ -66,7 +66,7 @@ pub enum JsonOperand {
 
 /// A column, possibly with a JSON path into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Field {
+pub(crate) struct Field {
     /// The column, or `*`.
     pub name: String,
     /// The path into it, empty for the column itself.
@@ -75,12 +75,15 @@ pub struct Field {
 
 impl Field {
     /// A field without path.
-    pub fn plain(name: impl Into<String>) -> Self {
-        Self { name: name.into(), path: Vec::new() }
+    pub(crate) fn plain(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            path: Vec::new(),
+        }
     }
 
     /// The name of the output column when no alias is given and there is a JSON path: its last key.
-    pub fn path_alias(&self) -> Option<&str> {
+    pub(crate) fn path_alias(&self) -> Option<&str> {
         if self.path.is_empty() {
             return None;
         }
@@ -97,7 +100,7 @@ impl Field {
 
 /// An aggregate function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Aggregate {
+pub(crate) enum Aggregate {
     /// `sum()`
     Sum,
     /// `avg()`
@@ -112,7 +115,7 @@ pub enum Aggregate {
 
 impl Aggregate {
     /// The function's name in SQL.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sum => "sum",
             Self::Avg => "avg",
@@ -125,7 +128,7 @@ impl Aggregate {
 
 /// How an embedded resource is joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Join {
+pub(crate) enum Join {
     /// Parents without a match stay.
     Left,
     /// Parents without a match go.
@@ -134,7 +137,7 @@ pub enum Join {
 
 /// One item of `select`.
 #[derive(Debug, Clone, PartialEq)]
-pub enum SelectItem {
+pub(crate) enum SelectItem {
     /// A column, `*`, or an aggregate (`count()` alone has the field `*`).
     Column(ColumnItem),
     /// A related resource as a nested object or array, or spread into its parent.
@@ -143,7 +146,7 @@ pub enum SelectItem {
 
 /// A column of `select`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ColumnItem {
+pub(crate) struct ColumnItem {
     /// What is read.
     pub field: Field,
     /// The output name.
@@ -158,19 +161,25 @@ pub struct ColumnItem {
 
 impl ColumnItem {
     /// `*` or a plain column.
-    pub fn plain(name: &str) -> Self {
-        Self { field: Field::plain(name), alias: None, cast: None, aggregate: None, aggregate_cast: None }
+    pub(crate) fn plain(name: &str) -> Self {
+        Self {
+            field: Field::plain(name),
+            alias: None,
+            cast: None,
+            aggregate: None,
+            aggregate_cast: None,
+        }
     }
 
     /// Whether this is `*` and nothing else.
-    pub fn is_star(&self) -> bool {
+    pub(crate) fn is_star(&self) -> bool {
         self.field.name == "*" && self.aggregate.is_none()
     }
 }
 
 /// An embedded resource of `select`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct EmbedItem {
+pub(crate) struct EmbedItem {
     /// The name used: a table, a foreign key, a column or a function.
     pub name: String,
     /// The output name; a spread has none.
@@ -187,8 +196,11 @@ pub struct EmbedItem {
 
 /// An operator without quantifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the operators of the wire format, by their wire names")]
-pub enum SimpleOp {
+#[expect(
+    missing_docs,
+    reason = "the operators of the wire format, by their wire names"
+)]
+pub(crate) enum SimpleOp {
     Neq,
     Cs,
     Cd,
@@ -202,8 +214,11 @@ pub enum SimpleOp {
 
 /// An operator that takes `(any)` and `(all)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the operators of the wire format, by their wire names")]
-pub enum QuantOp {
+#[expect(
+    missing_docs,
+    reason = "the operators of the wire format, by their wire names"
+)]
+pub(crate) enum QuantOp {
     Eq,
     Gte,
     Gt,
@@ -218,7 +233,7 @@ pub enum QuantOp {
 /// `(any)` or `(all)`: the value is an array literal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "self-explanatory")]
-pub enum Quantifier {
+pub(crate) enum Quantifier {
     Any,
     All,
 }
@@ -226,7 +241,7 @@ pub enum Quantifier {
 /// What `is` compares with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the words of the wire format")]
-pub enum IsValue {
+pub(crate) enum IsValue {
     Null,
     NotNull,
     True,
@@ -236,8 +251,11 @@ pub enum IsValue {
 
 /// A full text operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the operators of the wire format, by their wire names")]
-pub enum FtsOp {
+#[expect(
+    missing_docs,
+    reason = "the operators of the wire format, by their wire names"
+)]
+pub(crate) enum FtsOp {
     Fts,
     Plfts,
     Phfts,
@@ -246,7 +264,7 @@ pub enum FtsOp {
 
 /// An operator with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operation {
+pub(crate) enum Operation {
     /// Any operator that has no quantified form.
     Simple(SimpleOp, String),
     /// A comparison or pattern, possibly against all or any of an array literal.
@@ -263,7 +281,7 @@ pub enum Operation {
 
 /// A condition on one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// What is compared.
     pub field: Field,
     /// `not.`
@@ -274,7 +292,7 @@ pub struct Filter {
 
 /// Conditions joined by `and` and `or`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Logic {
+pub(crate) enum Logic {
     /// A single condition.
     Filter(Filter),
     /// A group of at least one term.
@@ -290,7 +308,7 @@ pub enum Logic {
 
 /// One term of `order`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OrderTerm {
+pub(crate) struct OrderTerm {
     /// The embedded to-one resource the field belongs to.
     pub relation: Option<String>,
     /// What is ordered by.

@@ -4,7 +4,7 @@ use super::ast::{Field, JsonOperand, JsonStep};
 
 /// Why a text could not be parsed: where, and what was expected there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParseError {
+pub(crate) struct ParseError {
     /// What was being parsed: `filter`, `order`, `select parameter` …
     pub subject: &'static str,
     /// The text.
@@ -17,8 +17,11 @@ pub struct ParseError {
 
 impl ParseError {
     /// The message PostgREST gives; clients match on it.
-    pub fn message(&self) -> String {
-        format!("\"failed to parse {} ({})\" (line 1, column {})", self.subject, self.input, self.column)
+    pub(crate) fn message(&self) -> String {
+        format!(
+            "\"failed to parse {} ({})\" (line 1, column {})",
+            self.subject, self.input, self.column
+        )
     }
 }
 
@@ -71,11 +74,18 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn expect(&mut self, prefix: &'static str) -> Parsed<()> {
-        if self.eat(prefix) { Ok(()) } else { self.fail(prefix) }
+        if self.eat(prefix) {
+            Ok(())
+        } else {
+            self.fail(prefix)
+        }
     }
 
     pub(super) fn fail<T>(&self, expected: &'static str) -> Parsed<T> {
-        Err(Unexpected { at: self.at, expected })
+        Err(Unexpected {
+            at: self.at,
+            expected,
+        })
     }
 
     pub(super) fn skip_blanks(&mut self) {
@@ -128,7 +138,11 @@ impl<'a> Cursor<'a> {
             return self.quoted();
         }
         let words = self.dashed(is_name_char);
-        if words.is_empty() { self.fail("field name (* or [a..z0..9_$])") } else { Ok(words) }
+        if words.is_empty() {
+            self.fail("field name (* or [a..z0..9_$])")
+        } else {
+            Ok(words)
+        }
     }
 
     /// Words of `keep` joined by dashes that do not begin an arrow, each trimmed.
@@ -204,8 +218,14 @@ impl<'a> Cursor<'a> {
 
     /// A type name, fit to be written into SQL as it is: ASCII letters, digits, `_`, `$` and blanks.
     pub(super) fn type_name(&mut self) -> Parsed<String> {
-        let name = self.take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | ' ')).trim();
-        if name.is_empty() { self.fail("a type name") } else { Ok(name.to_owned()) }
+        let name = self
+            .take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | ' '))
+            .trim();
+        if name.is_empty() {
+            self.fail("a type name")
+        } else {
+            Ok(name.to_owned())
+        }
     }
 }
 
@@ -222,14 +242,18 @@ pub(super) fn parse_all<T>(
 ) -> Result<T, ParseError> {
     let mut cursor = Cursor::new(text);
     let parsed = parse(&mut cursor).and_then(|value| {
-        if cursor.at_end() { Ok(value) } else { cursor.fail("end of input") }
+        if cursor.at_end() {
+            Ok(value)
+        } else {
+            cursor.fail("end of input")
+        }
     });
     parsed.map_err(|unexpected| {
         let column = text[..unexpected.at].chars().count() + 1;
-        let found = text[unexpected.at..]
-            .chars()
-            .next()
-            .map_or_else(|| "unexpected end of input".to_owned(), |c| format!("unexpected {c:?}"));
+        let found = text[unexpected.at..].chars().next().map_or_else(
+            || "unexpected end of input".to_owned(),
+            |c| format!("unexpected {c:?}"),
+        );
         ParseError {
             subject,
             input: text.to_owned(),

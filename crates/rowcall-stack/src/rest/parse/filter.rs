@@ -1,7 +1,7 @@
 //! Filters: `op.value`, and the logic groups of `and` and `or`.
 
 use super::ast::{Field, Filter, FtsOp, IsValue, Logic, Operation, QuantOp, Quantifier, SimpleOp};
-use super::cursor::{Cursor, Parsed, ParseError, parse_all};
+use super::cursor::{Cursor, ParseError, Parsed, parse_all};
 use crate::rest::limits::{MAX_CONDITIONS, MAX_DEPTH};
 
 /// What was wanted where no operator was found.
@@ -11,7 +11,11 @@ const OPERATOR: &str = "operator (eq, gt, ...)";
 pub(super) fn parse_filter(field: Field, text: &str) -> Result<Filter, ParseError> {
     parse_all("filter", text, |cursor| {
         let (negated, operation) = condition(cursor, |cursor| Ok(cursor.rest_to_end().to_owned()))?;
-        Ok(Filter { field, negated, operation })
+        Ok(Filter {
+            field,
+            negated,
+            operation,
+        })
     })
 }
 
@@ -20,7 +24,11 @@ pub(super) fn parse_logic(negated: bool, any: bool, text: &str) -> Result<Logic,
     parse_all("logic tree", text, |cursor| {
         let mut left = MAX_CONDITIONS;
         let terms = terms(cursor, 0, &mut left)?;
-        Ok(Logic::Group { negated, any, terms })
+        Ok(Logic::Group {
+            negated,
+            any,
+            terms,
+        })
     })
 }
 
@@ -50,12 +58,20 @@ fn terms(cursor: &mut Cursor<'_>, depth: usize, left: &mut usize) -> Parsed<Vec<
 fn term(cursor: &mut Cursor<'_>, depth: usize, left: &mut usize) -> Parsed<Logic> {
     cursor.skip_blanks();
     if let Ok((negated, any)) = cursor.attempt(group_head) {
-        return Ok(Logic::Group { negated, any, terms: terms(cursor, depth + 1, left)? });
+        return Ok(Logic::Group {
+            negated,
+            any,
+            terms: terms(cursor, depth + 1, left)?,
+        });
     }
     let field = cursor.field()?;
     cursor.expect(".")?;
     let (negated, operation) = condition(cursor, logic_value)?;
-    Ok(Logic::Filter(Filter { field, negated, operation }))
+    Ok(Logic::Filter(Filter {
+        field,
+        negated,
+        operation,
+    }))
 }
 
 /// `not.and` or the like, with the parenthesis next.
@@ -69,12 +85,16 @@ fn group_head(cursor: &mut Cursor<'_>) -> Parsed<(bool, bool)> {
         return cursor.fail("and or or");
     };
     cursor.skip_blanks();
-    if cursor.peek() == Some('(') { Ok((negated, any)) } else { cursor.fail("(") }
+    if cursor.peek() == Some('(') {
+        Ok((negated, any))
+    } else {
+        cursor.fail("(")
+    }
 }
 
 /// A value inside a group: quoted, an array literal, or anything up to `,` or `)`.
 fn logic_value(cursor: &mut Cursor<'_>) -> Parsed<String> {
-    if let Ok(value) = cursor.attempt(|cursor| delimited(cursor, Cursor::quoted)) {
+    if let Ok(value) = cursor.attempt(delimited_quoted) {
         return Ok(value);
     }
     if let Ok(value) = cursor.attempt(|cursor| {
@@ -88,12 +108,9 @@ fn logic_value(cursor: &mut Cursor<'_>) -> Parsed<String> {
     Ok(cursor.take_while(|c| !matches!(c, ',' | ')')).to_owned())
 }
 
-/// A value that must be followed by `,`, `)` or the end.
-fn delimited(
-    cursor: &mut Cursor<'_>,
-    parse: impl FnOnce(&mut Cursor<'_>) -> Parsed<String>,
-) -> Parsed<String> {
-    let value = parse(cursor)?;
+/// A quoted value that must be followed by `,`, `)` or the end.
+fn delimited_quoted(cursor: &mut Cursor<'_>) -> Parsed<String> {
+    let value = cursor.quoted()?;
     match cursor.peek() {
         None | Some(',' | ')') => Ok(value),
         Some(_) => cursor.fail(", or )"),
@@ -146,7 +163,11 @@ fn condition(
 }
 
 fn dot(cursor: &mut Cursor<'_>) -> Parsed<()> {
-    if cursor.eat(".") { Ok(()) } else { cursor.fail("delimiter (.)") }
+    if cursor.eat(".") {
+        Ok(())
+    } else {
+        cursor.fail("delimiter (.)")
+    }
 }
 
 fn simple_op(name: &str) -> Option<SimpleOp> {
@@ -221,7 +242,7 @@ fn list(cursor: &mut Cursor<'_>) -> Parsed<Vec<String>> {
         return Ok(elements);
     }
     loop {
-        elements.push(match cursor.attempt(|cursor| delimited(cursor, Cursor::quoted)) {
+        elements.push(match cursor.attempt(delimited_quoted) {
             Ok(element) => element,
             Err(_) => cursor.take_while(|c| !matches!(c, ',' | ')')).to_owned(),
         });

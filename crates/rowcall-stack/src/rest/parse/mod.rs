@@ -1,6 +1,6 @@
 //! The query string grammar: text in, [`Query`] out. Pure, and never trusts its input.
 
-pub mod ast;
+pub(crate) mod ast;
 mod cursor;
 mod filter;
 mod order;
@@ -9,13 +9,13 @@ mod select;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use self::ast::{EmbedPath, Field, Query, Window};
-pub use self::cursor::ParseError;
+pub(crate) use self::cursor::ParseError;
 use self::cursor::parse_all;
 use super::limits::MAX_CONDITIONS;
 
 /// Whether the parameters that are no filters are arguments of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// A table, a view, or a function called by POST: every other parameter is a filter.
     Relation,
     /// A function called by GET: what does not read as `op.value` is an argument.
@@ -23,17 +23,34 @@ pub enum Target {
 }
 
 /// What is encoded in `Content-Location`: everything but what stays readable in a query.
-const QUERY_VALUE: &AsciiSet =
-    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'%').add(b'&').add(b'+').add(b'=').add(b'`');
+const QUERY_VALUE: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'%')
+    .add(b'&')
+    .add(b'+')
+    .add(b'=')
+    .add(b'`');
 
 /// Parses a raw query string, without the question mark.
 ///
 /// # Errors
 /// The first parameter that does not follow its grammar, or that is not UTF-8 or holds a NUL.
-pub fn parse_query(raw: &str, target: Target) -> Result<Query, ParseError> {
+pub(crate) fn parse_query(raw: &str, target: Target) -> Result<Query, ParseError> {
     let pairs = decode(raw)?;
-    let mut query = Query { canonical: canonical(&pairs), ..Query::default() };
-    let first = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let mut query = Query {
+        canonical: canonical(&pairs),
+        ..Query::default()
+    };
+    let first = |name: &str| {
+        pairs
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    };
 
     if let Some(select) = first("select") {
         query.select = select::parse_select(select)?;
@@ -49,7 +66,9 @@ pub fn parse_query(raw: &str, target: Target) -> Result<Query, ParseError> {
             continue;
         }
         parameter(&mut query, key, value, target)?;
-        if query.filters.len() + query.logic.len() + query.orders.len() + query.windows.len() > MAX_CONDITIONS {
+        if query.filters.len() + query.logic.len() + query.orders.len() + query.windows.len()
+            > MAX_CONDITIONS
+        {
             return Err(too_many(key));
         }
     }
@@ -59,7 +78,9 @@ pub fn parse_query(raw: &str, target: Target) -> Result<Query, ParseError> {
 fn parameter(query: &mut Query, key: &str, value: &str, target: Target) -> Result<(), ParseError> {
     let last = key.rsplit('.').next().unwrap_or(key);
     match last {
-        "order" => query.orders.push((embed_path(key)?, order::parse_order(value)?)),
+        "order" => query
+            .orders
+            .push((embed_path(key)?, order::parse_order(value)?)),
         "limit" => window(query, embed_path(key)?).limit = value.trim().parse().ok(),
         "offset" => window(query, embed_path(key)?).offset = value.trim().parse().ok(),
         "and" | "or" => {
@@ -69,16 +90,22 @@ fn parameter(query: &mut Query, key: &str, value: &str, target: Target) -> Resul
             if negated {
                 path.pop();
             }
-            query.logic.push((path, filter::parse_logic(negated, last == "or", value)?));
+            query
+                .logic
+                .push((path, filter::parse_logic(negated, last == "or", value)?));
         }
         _ => match target {
             Target::Relation => {
                 let (path, field) = filter_key(key)?;
-                query.filters.push((path, filter::parse_filter(field, value)?));
+                query
+                    .filters
+                    .push((path, filter::parse_filter(field, value)?));
             }
             Target::FunctionRead => {
                 // As upstream: what reads as a filter is one, whatever the function's parameters are called.
-                match filter_key(key).and_then(|(path, field)| Ok((path, filter::parse_filter(field, value)?))) {
+                match filter_key(key)
+                    .and_then(|(path, field)| Ok((path, filter::parse_filter(field, value)?)))
+                {
                     Ok(filter) => query.filters.push(filter),
                     Err(_) => query.arguments.push((key.to_owned(), value.to_owned())),
                 }
@@ -90,10 +117,14 @@ fn parameter(query: &mut Query, key: &str, value: &str, target: Target) -> Resul
 
 /// The window of `path`, made when it is not there yet.
 fn window(query: &mut Query, path: EmbedPath) -> &mut Window {
-    let at = query.windows.iter().position(|(known, _)| *known == path).unwrap_or_else(|| {
-        query.windows.push((path, Window::default()));
-        query.windows.len() - 1
-    });
+    let at = query
+        .windows
+        .iter()
+        .position(|(known, _)| *known == path)
+        .unwrap_or_else(|| {
+            query.windows.push((path, Window::default()));
+            query.windows.len() - 1
+        });
     &mut query.windows[at].1
 }
 
@@ -149,7 +180,9 @@ fn decode_part(raw: &str) -> Result<String, ParseError> {
         column: 1,
         expected: expected.to_owned(),
     };
-    let text = percent_decode_str(&spaced).decode_utf8().map_err(|_| refused("expecting UTF-8"))?;
+    let text = percent_decode_str(&spaced)
+        .decode_utf8()
+        .map_err(|_| refused("expecting UTF-8"))?;
     if text.contains('\0') {
         return Err(refused("expecting no NUL character"));
     }

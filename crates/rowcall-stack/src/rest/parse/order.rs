@@ -1,7 +1,7 @@
 //! `order`, and lists of column names.
 
 use super::ast::{Field, OrderTerm};
-use super::cursor::{Cursor, Parsed, ParseError, parse_all};
+use super::cursor::{Cursor, ParseError, Parsed, parse_all};
 use crate::rest::limits::MAX_CONDITIONS;
 
 /// Parses the value of `order`.
@@ -29,7 +29,12 @@ fn term(cursor: &mut Cursor<'_>) -> Parsed<OrderTerm> {
     } else {
         (None, first)
     };
-    let mut order = OrderTerm { relation, field, descending: None, nulls_first: None };
+    let mut order = OrderTerm {
+        relation,
+        field,
+        descending: None,
+        nulls_first: None,
+    };
     if cursor.eat(".") {
         let start = cursor.clone();
         match cursor.take_while(|c| c.is_ascii_alphabetic()) {

@@ -1,7 +1,7 @@
 //! `select`: columns, aggregates, embedded resources.
 
 use super::ast::{Aggregate, ColumnItem, EmbedItem, Field, Join, SelectItem};
-use super::cursor::{Cursor, Parsed, ParseError, parse_all};
+use super::cursor::{Cursor, ParseError, Parsed, parse_all};
 use crate::rest::limits::{MAX_DEPTH, MAX_EMBEDS, MAX_SELECT_ITEMS};
 
 /// How much of the limits is used up.
@@ -87,7 +87,11 @@ fn count(cursor: &mut Cursor<'_>, alias: Option<String>) -> Parsed<SelectItem> {
 }
 
 fn optional_cast(cursor: &mut Cursor<'_>) -> Parsed<Option<String>> {
-    if cursor.eat("::") { cursor.type_name().map(Some) } else { Ok(None) }
+    if cursor.eat("::") {
+        cursor.type_name().map(Some)
+    } else {
+        Ok(None)
+    }
 }
 
 fn column(cursor: &mut Cursor<'_>, name: String, alias: Option<String>) -> Parsed<SelectItem> {
@@ -100,7 +104,13 @@ fn column(cursor: &mut Cursor<'_>, name: String, alias: Option<String>) -> Parse
     }
     cursor.skip_blanks();
     ends(cursor)?;
-    Ok(SelectItem::Column(ColumnItem { field: Field { name, path }, alias, cast, aggregate, aggregate_cast }))
+    Ok(SelectItem::Column(ColumnItem {
+        field: Field { name, path },
+        alias,
+        cast,
+        aggregate,
+        aggregate_cast,
+    }))
 }
 
 fn aggregate_function(cursor: &mut Cursor<'_>) -> Parsed<Aggregate> {
@@ -146,10 +156,21 @@ fn embed(
     cursor.skip_blanks();
     cursor.expect("(")?;
     cursor.skip_blanks();
-    let items = if cursor.peek() == Some(')') { Vec::new() } else { items(cursor, depth + 1, budget)? };
+    let items = if cursor.peek() == Some(')') {
+        Vec::new()
+    } else {
+        items(cursor, depth + 1, budget)?
+    };
     cursor.skip_blanks();
     cursor.expect(")")?;
     cursor.skip_blanks();
     ends(cursor)?;
-    Ok(SelectItem::Embed(EmbedItem { name, alias, hint, join, spread, items }))
+    Ok(SelectItem::Embed(EmbedItem {
+        name,
+        alias,
+        hint,
+        join,
+        spread,
+        items,
+    }))
 }

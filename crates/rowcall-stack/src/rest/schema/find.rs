@@ -1,10 +1,10 @@
 //! Which relationship a name in `select` means.
 
-use super::model::{Cardinality, Keyed, Relationship, SchemaCache, Name};
+use super::model::{Cardinality, Keyed, Name, Relationship, SchemaCache};
 
 /// What came of looking for a relationship.
 #[derive(Debug)]
-pub enum Found<'a> {
+pub(crate) enum Found<'a> {
     /// Exactly one.
     One(&'a Relationship),
     /// None.
@@ -18,9 +18,22 @@ impl SchemaCache {
     ///
     /// Without a hint the target is a table, a foreign key or the single column of one on the origin's side. With a hint
     /// it is the table, and the hint a foreign key, its single column on either side, or the junction.
-    pub fn find_relationship(&self, schema: &str, origin: &Name, target: &str, hint: Option<&str>) -> Found<'_> {
-        let all = self.relationships.get(origin).map(Vec::as_slice).unwrap_or_default();
-        let all = || all.iter().filter(|relationship| relationship.target().schema == schema);
+    pub(crate) fn find_relationship(
+        &self,
+        schema: &str,
+        origin: &Name,
+        target: &str,
+        hint: Option<&str>,
+    ) -> Found<'_> {
+        let all = self
+            .relationships
+            .get(origin)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let all = || {
+            all.iter()
+                .filter(|relationship| relationship.target().schema == schema)
+        };
         // A computed relationship overrides a detected one of the same name.
         let computed: Vec<_> = all()
             .filter(|relationship| {
@@ -46,7 +59,10 @@ impl SchemaCache {
 }
 
 fn matches(keyed: &Keyed, target: &str, hint: Option<&str>, cache: &SchemaCache) -> bool {
-    let holds_key = matches!(keyed.cardinality, Cardinality::ManyToOne | Cardinality::OneToOne { holds_key: true });
+    let holds_key = matches!(
+        keyed.cardinality,
+        Cardinality::ManyToOne | Cardinality::OneToOne { holds_key: true }
+    );
     let is_junction = matches!(keyed.cardinality, Cardinality::ManyToMany(_));
     let is_target = target == keyed.target.name;
     let by_constraint = |name: &str| !is_junction && keyed.constraint == name;
@@ -54,7 +70,9 @@ fn matches(keyed: &Keyed, target: &str, hint: Option<&str>, cache: &SchemaCache)
     let by_target_column = |name: &str| single(keyed).is_some_and(|(_, theirs)| theirs == name);
     let by_junction = |name: &str| match &keyed.cardinality {
         Cardinality::ManyToMany(junction) => {
-            junction.table.name == name || junction.constraints.0 == name || junction.constraints.1 == name
+            junction.table.name == name
+                || junction.constraints.0 == name
+                || junction.constraints.1 == name
         }
         Cardinality::ManyToOne | Cardinality::OneToMany | Cardinality::OneToOne { .. } => false,
     };
@@ -64,16 +82,25 @@ fn matches(keyed: &Keyed, target: &str, hint: Option<&str>, cache: &SchemaCache)
             None if is_junction => is_target,
             None => (is_target && !holds_key) || (holds_key && by_own_column(target)),
             Some(hint) if is_junction => is_target && by_junction(hint),
-            Some(hint) => is_target && !holds_key && (by_target_column(hint) || by_constraint(hint)),
+            Some(hint) => {
+                is_target && !holds_key && (by_target_column(hint) || by_constraint(hint))
+            }
         };
     }
     match hint {
         None => {
-            let target_is_view = cache.relations.get(&keyed.target).is_some_and(super::model::Relation::is_view);
+            let target_is_view = cache
+                .relations
+                .get(&keyed.target)
+                .is_some_and(super::model::Relation::is_view);
             is_target || (!target_is_view && (by_constraint(target) || by_own_column(target)))
         }
         Some(hint) => {
-            is_target && (by_constraint(hint) || by_own_column(hint) || by_target_column(hint) || by_junction(hint))
+            is_target
+                && (by_constraint(hint)
+                    || by_own_column(hint)
+                    || by_target_column(hint)
+                    || by_junction(hint))
         }
     }
 }

@@ -10,7 +10,7 @@ use super::relate::{ForeignKey, relate};
 
 /// The schema cache could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub(crate) enum LoadError {
     /// PostgreSQL refused, or the connection broke.
     #[error("reading the database's schema failed: {0}")]
     Database(#[from] tokio_postgres::Error),
@@ -28,7 +28,7 @@ pub enum LoadError {
 ///
 /// # Errors
 /// When PostgreSQL refuses one of the queries.
-pub async fn load(client: &Client, schemas: &[String]) -> Result<SchemaCache, LoadError> {
+pub(crate) async fn load(client: &Client, schemas: &[String]) -> Result<SchemaCache, LoadError> {
     client
         .batch_execute("begin isolation level repeatable read read only; set local search_path = ''; set local role none")
         .await?;
@@ -38,7 +38,7 @@ pub async fn load(client: &Client, schemas: &[String]) -> Result<SchemaCache, Lo
 }
 
 async fn read(client: &Client, schemas: &[String]) -> Result<SchemaCache, LoadError> {
-    let rows = |sql: &'static str| client.query(sql, std::slice::from_ref(&(&schemas as _)));
+    let rows = |sql: &'static str| async move { client.query(sql, &[&schemas]).await };
     let mut cache = SchemaCache::default();
 
     for row in rows(include_str!("../../../sql/rest/relations.sql")).await? {
@@ -46,23 +46,44 @@ async fn read(client: &Client, schemas: &[String]) -> Result<SchemaCache, LoadEr
         cache.schemas.insert(relation.name.schema.clone());
         cache.relations.insert(relation.name.clone(), relation);
     }
-    let keys: Vec<ForeignKey> =
-        rows(include_str!("../../../sql/rest/foreign_keys.sql")).await?.iter().map(foreign_key).collect();
+    let keys: Vec<ForeignKey> = rows(include_str!("../../../sql/rest/foreign_keys.sql"))
+        .await?
+        .iter()
+        .map(foreign_key)
+        .collect();
     cache.relationships = relate(&keys, &cache.relations);
     for row in rows(include_str!("../../../sql/rest/computed_relationships.sql")).await? {
         let origin = Name::new(row.get::<_, String>("schema"), row.get::<_, String>("name"));
-        cache.relationships.entry(origin.clone()).or_default().push(Relationship::Computed {
-            function: Name::new(row.get::<_, String>("function_schema"), row.get::<_, String>("function_name")),
-            origin,
-            target: Name::new(row.get::<_, String>("foreign_schema"), row.get::<_, String>("foreign_name")),
-            single: row.get("single_row"),
-        });
+        cache
+            .relationships
+            .entry(origin.clone())
+            .or_default()
+            .push(Relationship::Computed {
+                function: Name::new(
+                    row.get::<_, String>("function_schema"),
+                    row.get::<_, String>("function_name"),
+                ),
+                origin,
+                target: Name::new(
+                    row.get::<_, String>("foreign_schema"),
+                    row.get::<_, String>("foreign_name"),
+                ),
+                single: row.get("single_row"),
+            });
     }
     for row in rows(include_str!("../../../sql/rest/routines.sql")).await? {
         let routine = routine(&row)?;
-        cache.routines.entry(routine.name.clone()).or_default().push(routine);
+        cache
+            .routines
+            .entry(routine.name.clone())
+            .or_default()
+            .push(routine);
     }
-    cache.roles = roles(&client.query(include_str!("../../../sql/rest/roles.sql"), &[]).await?);
+    cache.roles = roles(
+        &client
+            .query(include_str!("../../../sql/rest/roles.sql"), &[])
+            .await?,
+    );
     Ok(cache)
 }
 
@@ -84,7 +105,10 @@ fn relation(row: &Row) -> Result<Relation, LoadError> {
 fn foreign_key(row: &Row) -> ForeignKey {
     ForeignKey {
         table: Name::new(row.get::<_, String>("schema"), row.get::<_, String>("name")),
-        foreign: Name::new(row.get::<_, String>("foreign_schema"), row.get::<_, String>("foreign_name")),
+        foreign: Name::new(
+            row.get::<_, String>("foreign_schema"),
+            row.get::<_, String>("foreign_name"),
+        ),
         constraint: row.get("constraint_name"),
         columns: row.get("columns"),
         foreign_columns: row.get("foreign_columns"),
@@ -92,7 +116,10 @@ fn foreign_key(row: &Row) -> ForeignKey {
 }
 
 fn routine(row: &Row) -> Result<Routine, LoadError> {
-    let relation = match (row.get::<_, Option<String>>("relation_schema"), row.get("relation_name")) {
+    let relation = match (
+        row.get::<_, Option<String>>("relation_schema"),
+        row.get("relation_name"),
+    ) {
         (Some(schema), Some(name)) => Some(Name { schema, name }),
         _ => None,
     };
@@ -114,7 +141,15 @@ fn routine(row: &Row) -> Result<Routine, LoadError> {
 
 fn roles(rows: &[Row]) -> HashMap<String, Role> {
     rows.iter()
-        .map(|row| (row.get("name"), Role { usable: row.get("usable"), settings: settings(row.get("settings")) }))
+        .map(|row| {
+            (
+                row.get("name"),
+                Role {
+                    usable: row.get("usable"),
+                    settings: settings(row.get("settings")),
+                },
+            )
+        })
         .collect()
 }
 
@@ -122,6 +157,10 @@ fn roles(rows: &[Row]) -> HashMap<String, Role> {
 fn settings(entries: Vec<String>) -> Vec<(String, String)> {
     entries
         .into_iter()
-        .filter_map(|entry| entry.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .filter_map(|entry| {
+            entry
+                .split_once('=')
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        })
         .collect()
 }

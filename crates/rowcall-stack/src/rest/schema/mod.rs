@@ -5,9 +5,10 @@ mod load;
 mod model;
 mod relate;
 
-pub use find::Found;
-pub use load::{LoadError, load};
-pub use model::{
-    Cardinality, Column, Junction, Keyed, Name, Parameter, Relation, Relationship, Role, Routine, SchemaCache, Volatility,
+pub(crate) use find::Found;
+pub(crate) use load::{LoadError, load};
+pub(crate) use model::{
+    Cardinality, Column, Junction, Keyed, Name, Parameter, Relation, Relationship, Role, Routine,
+    SchemaCache, Volatility,
 };
-pub use relate::{ForeignKey, relate};
+pub(crate) use relate::{ForeignKey, relate};

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// A name with its schema.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name {
+pub(crate) struct Name {
     /// The schema.
     pub schema: String,
     /// The relation or function.
@@ -15,19 +15,22 @@ pub struct Name {
 
 impl Name {
     /// A name in a schema.
-    pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { schema: schema.into(), name: name.into() }
+    pub(crate) fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            schema: schema.into(),
+            name: name.into(),
+        }
     }
 }
 
 /// A column.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Column {
+pub(crate) struct Column {
     /// Its name.
     pub name: String,
     /// Its type, as SQL.
     #[serde(rename = "type")]
-    pub type_name: String,
+    pub(crate) type_name: String,
     /// The type under a domain, else the type, without modifiers.
     pub base: String,
     /// The default, as SQL; generated columns have none.
@@ -36,7 +39,7 @@ pub struct Column {
 
 /// A table or view.
 #[derive(Debug, Clone)]
-pub struct Relation {
+pub(crate) struct Relation {
     /// Its name.
     pub name: Name,
     /// `r`, `v`, `m`, `f` or `p` of `pg_class`.
@@ -53,37 +56,37 @@ pub struct Relation {
 
 impl Relation {
     /// The column called `name`.
-    pub fn column(&self, name: &str) -> Option<&Column> {
+    pub(crate) fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
     }
 
     /// Whether a row's system columns can be read back from an insert.
-    pub fn has_system_columns(&self) -> bool {
+    pub(crate) fn has_system_columns(&self) -> bool {
         self.kind == 'r'
     }
 
     /// Whether it is a view of any sort.
-    pub fn is_view(&self) -> bool {
+    pub(crate) fn is_view(&self) -> bool {
         matches!(self.kind, 'v' | 'm')
     }
 
     /// Whether rows can be updated, inserted, deleted.
-    pub fn can_update(&self) -> bool {
+    pub(crate) fn can_update(&self) -> bool {
         self.writable & (1 << 2) != 0
     }
 
     /// See [`Self::can_update`].
-    pub fn can_insert(&self) -> bool {
+    pub(crate) fn can_insert(&self) -> bool {
         self.writable & (1 << 3) != 0
     }
 
     /// See [`Self::can_update`].
-    pub fn can_delete(&self) -> bool {
+    pub(crate) fn can_delete(&self) -> bool {
         self.writable & (1 << 4) != 0
     }
 
     /// Whether at most one row has a given value of `columns`.
-    pub fn is_unique(&self, columns: &[String]) -> bool {
+    pub(crate) fn is_unique(&self, columns: &[String]) -> bool {
         self.unique_keys
             .iter()
             .any(|key| !key.is_empty() && key.iter().all(|column| columns.contains(column)))
@@ -92,7 +95,7 @@ impl Relation {
 
 /// How many rows of the target belong to one of the origin, seen from the origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cardinality {
+pub(crate) enum Cardinality {
     /// The origin holds the foreign key.
     ManyToOne,
     /// The target holds the foreign key.
@@ -108,11 +111,11 @@ pub enum Cardinality {
 
 /// The table between two others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Junction {
+pub(crate) struct Junction {
     /// The table.
     pub table: Name,
     /// The constraint towards the origin, and the one towards the target.
-    pub constraints: (String, String),
+    pub(crate) constraints: (String, String),
     /// Pairs of (origin column, junction column).
     pub origin: Vec<(String, String)>,
     /// Pairs of (target column, junction column).
@@ -121,7 +124,7 @@ pub struct Junction {
 
 /// How rows of one relation belong to rows of another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Relationship {
+pub(crate) enum Relationship {
     /// By foreign keys.
     Keyed(Keyed),
     /// By a function of the origin's row type.
@@ -139,13 +142,13 @@ pub enum Relationship {
 
 /// A relationship by foreign keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keyed {
+pub(crate) struct Keyed {
     /// Where it starts.
     pub origin: Name,
     /// Where it leads.
     pub target: Name,
     /// The constraint; empty for many-to-many.
-    pub constraint: String,
+    pub(crate) constraint: String,
     /// How many.
     pub cardinality: Cardinality,
     /// Pairs of (origin column, target column); empty for many-to-many.
@@ -154,14 +157,14 @@ pub struct Keyed {
 
 impl Keyed {
     /// Whether both ends are the same table.
-    pub fn is_self(&self) -> bool {
+    pub(crate) fn is_self(&self) -> bool {
         self.origin == self.target
     }
 }
 
 impl Relationship {
     /// Where it leads.
-    pub fn target(&self) -> &Name {
+    pub(crate) fn target(&self) -> &Name {
         match self {
             Self::Keyed(keyed) => &keyed.target,
             Self::Computed { target, .. } => target,
@@ -169,7 +172,7 @@ impl Relationship {
     }
 
     /// Whether a row of the origin has at most one of the target.
-    pub fn is_to_one(&self) -> bool {
+    pub(crate) fn is_to_one(&self) -> bool {
         match self {
             Self::Keyed(keyed) => match keyed.cardinality {
                 Cardinality::ManyToOne | Cardinality::OneToOne { .. } => true,
@@ -180,12 +183,20 @@ impl Relationship {
     }
 
     /// The columns of the origin that the join needs; `None` when it needs the whole row.
-    pub fn origin_columns(&self) -> Option<Vec<&str>> {
+    pub(crate) fn origin_columns(&self) -> Option<Vec<&str>> {
         match self {
             Self::Keyed(keyed) => Some(match &keyed.cardinality {
-                Cardinality::ManyToMany(junction) => junction.origin.iter().map(|(from, _)| from.as_str()).collect(),
+                Cardinality::ManyToMany(junction) => junction
+                    .origin
+                    .iter()
+                    .map(|(from, _)| from.as_str())
+                    .collect(),
                 Cardinality::ManyToOne | Cardinality::OneToMany | Cardinality::OneToOne { .. } => {
-                    keyed.columns.iter().map(|(from, _)| from.as_str()).collect()
+                    keyed
+                        .columns
+                        .iter()
+                        .map(|(from, _)| from.as_str())
+                        .collect()
                 }
             }),
             Self::Computed { .. } => None,
@@ -195,12 +206,12 @@ impl Relationship {
 
 /// A parameter of a function.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Parameter {
+pub(crate) struct Parameter {
     /// Its name; empty when it has none.
     pub name: String,
     /// Its type, as SQL.
     #[serde(rename = "type")]
-    pub type_name: String,
+    pub(crate) type_name: String,
     /// Whether a call must give it.
     pub required: bool,
     /// Whether it collects the rest.
@@ -209,7 +220,7 @@ pub struct Parameter {
 
 /// Whether a function may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Volatility {
+pub(crate) enum Volatility {
     /// It may.
     Volatile,
     /// It only reads.
@@ -220,7 +231,7 @@ pub enum Volatility {
 
 /// A function.
 #[derive(Debug, Clone)]
-pub struct Routine {
+pub(crate) struct Routine {
     /// Its name.
     pub name: Name,
     /// Its parameters in order.
@@ -241,7 +252,7 @@ pub struct Routine {
 
 /// A database role.
 #[derive(Debug, Clone)]
-pub struct Role {
+pub(crate) struct Role {
     /// Whether requests may act as it.
     pub usable: bool,
     /// Its declared settings, later ones winning.
@@ -250,7 +261,7 @@ pub struct Role {
 
 /// Everything the planner needs to know, as of one moment.
 #[derive(Debug, Clone, Default)]
-pub struct SchemaCache {
+pub(crate) struct SchemaCache {
     /// Relations of the exposed schemas.
     pub relations: HashMap<Name, Relation>,
     /// Relationships by their origin.

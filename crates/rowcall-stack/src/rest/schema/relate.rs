@@ -6,13 +6,13 @@ use super::model::{Cardinality, Junction, Keyed, Name, Relation, Relationship};
 
 /// A foreign key as the catalog has it.
 #[derive(Debug, Clone)]
-pub struct ForeignKey {
+pub(crate) struct ForeignKey {
     /// Who holds it.
     pub table: Name,
     /// What it points to.
     pub foreign: Name,
     /// Its name.
-    pub constraint: String,
+    pub(crate) constraint: String,
     /// Its columns.
     pub columns: Vec<String>,
     /// The columns it points to, in the same order.
@@ -23,25 +23,46 @@ pub struct ForeignKey {
 const MAX_JUNCTION_KEYS: usize = 32;
 
 /// All relationships that follow from `keys`, by origin.
-pub fn relate(keys: &[ForeignKey], relations: &HashMap<Name, Relation>) -> HashMap<Name, Vec<Relationship>> {
+pub(crate) fn relate(
+    keys: &[ForeignKey],
+    relations: &HashMap<Name, Relation>,
+) -> HashMap<Name, Vec<Relationship>> {
     let mut all: HashMap<Name, Vec<Relationship>> = HashMap::new();
-    let mut add = |keyed: Keyed| all.entry(keyed.origin.clone()).or_default().push(Relationship::Keyed(keyed));
+    let mut add = |keyed: Keyed| {
+        all.entry(keyed.origin.clone())
+            .or_default()
+            .push(Relationship::Keyed(keyed))
+    };
     for key in keys {
-        let unique = relations.get(&key.table).is_some_and(|relation| relation.is_unique(&key.columns));
-        let pairs: Vec<(String, String)> =
-            key.columns.iter().cloned().zip(key.foreign_columns.iter().cloned()).collect();
+        let unique = relations
+            .get(&key.table)
+            .is_some_and(|relation| relation.is_unique(&key.columns));
+        let pairs: Vec<(String, String)> = key
+            .columns
+            .iter()
+            .cloned()
+            .zip(key.foreign_columns.iter().cloned())
+            .collect();
         add(Keyed {
             origin: key.table.clone(),
             target: key.foreign.clone(),
             constraint: key.constraint.clone(),
-            cardinality: if unique { Cardinality::OneToOne { holds_key: true } } else { Cardinality::ManyToOne },
+            cardinality: if unique {
+                Cardinality::OneToOne { holds_key: true }
+            } else {
+                Cardinality::ManyToOne
+            },
             columns: pairs.clone(),
         });
         add(Keyed {
             origin: key.foreign.clone(),
             target: key.table.clone(),
             constraint: key.constraint.clone(),
-            cardinality: if unique { Cardinality::OneToOne { holds_key: false } } else { Cardinality::OneToMany },
+            cardinality: if unique {
+                Cardinality::OneToOne { holds_key: false }
+            } else {
+                Cardinality::OneToMany
+            },
             columns: pairs.into_iter().map(|(from, to)| (to, from)).collect(),
         });
     }
@@ -59,8 +80,14 @@ fn junctions(keys: &[ForeignKey], relations: &HashMap<Name, Relation>) -> Vec<Ke
     }
     let mut found = Vec::new();
     for (table, keys) in by_table {
-        let Some(relation) = relations.get(table) else { continue };
-        let inside = |key: &&&ForeignKey| key.columns.iter().all(|column| relation.primary_key.contains(column));
+        let Some(relation) = relations.get(table) else {
+            continue;
+        };
+        let inside = |key: &&&ForeignKey| {
+            key.columns
+                .iter()
+                .all(|column| relation.primary_key.contains(column))
+        };
         let parts: Vec<&ForeignKey> = keys.iter().filter(inside).copied().collect();
         if parts.len() > MAX_JUNCTION_KEYS {
             continue;
@@ -71,7 +98,11 @@ fn junctions(keys: &[ForeignKey], relations: &HashMap<Name, Relation>) -> Vec<Ke
                     continue;
                 }
                 let pairs = |key: &ForeignKey| {
-                    key.foreign_columns.iter().cloned().zip(key.columns.iter().cloned()).collect::<Vec<_>>()
+                    key.foreign_columns
+                        .iter()
+                        .cloned()
+                        .zip(key.columns.iter().cloned())
+                        .collect::<Vec<_>>()
                 };
                 found.push(Keyed {
                     origin: one.foreign.clone(),
