@@ -11,7 +11,7 @@ use rowcall_core::{Payload, ports::RunContext};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::program::LaunchError;
+use crate::error::LaunchError;
 
 /// Linux refuses a longer string among arguments and environment (`MAX_ARG_STRLEN`, 32 pages), its name and end
 /// included. No configured limit goes above this.

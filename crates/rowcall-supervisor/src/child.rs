@@ -17,9 +17,10 @@ use tokio::{
 
 use crate::{
     environment::{RUN_MARK, Variables},
+    error::{LaunchError, spawn_error},
     options::Graces,
     processes::{self, Mark, Member},
-    program::{LaunchError, Program, spawn_error},
+    program::Program,
     supervisor::{Registration, Supervisor},
 };
 

@@ -24,6 +24,7 @@
 mod activity;
 mod child;
 mod environment;
+mod error;
 pub mod guard;
 mod options;
 mod outcome;
@@ -36,10 +37,10 @@ mod supervisor;
 mod worker;
 
 pub use environment::{RUN_MARK, inherit};
+pub use error::LaunchError;
 pub use guard::GuardCommand;
 pub use options::{AppHome, AppHomes, Graces, Limits, SupervisorOptions, WorkerOptions};
 pub use process::ProcessRunner;
-pub use program::LaunchError;
 pub use runners::Runners;
 pub use supervisor::Supervisor;
 pub use worker::{PROTOCOL_VERSION, WorkerRunner};

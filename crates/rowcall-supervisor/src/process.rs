@@ -14,9 +14,9 @@ use crate::{
     activity::{self, Delivery},
     child::{Launch, Pipes, Running},
     environment::Variables,
+    error::LaunchError,
     outcome,
     output::Capture,
-    program::LaunchError,
     supervisor::Supervisor,
 };
 

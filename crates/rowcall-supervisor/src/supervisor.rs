@@ -1,6 +1,7 @@
 //! Starts programs, knows all that run, and ends them all.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::{
@@ -21,10 +22,11 @@ use tokio::{
 use crate::{
     child::{self, Launch, Pipes, Running},
     environment::Variables,
+    error::LaunchError,
     guard::Guard,
     options::{AppHome, SupervisorOptions},
     processes::{self, Mark},
-    program::{self, LaunchError, Program},
+    program::{self, Program},
 };
 
 /// Tells supervisors of one process apart even when their id source repeats itself, as those of tests do.
@@ -79,7 +81,7 @@ impl Supervisor {
     /// every process, so a few milliseconds.
     pub fn processes(&self) -> Vec<u32> {
         let mark = Mark::Prefix(self.0.prefix.clone());
-        processes::find(&mark, &std::collections::BTreeSet::new(), 0)
+        processes::find(&mark, &BTreeSet::new(), 0)
             .iter()
             .map(|member| member.pid.as_raw_pid().unsigned_abs())
             .collect()
@@ -104,8 +106,9 @@ impl Supervisor {
         let deadline = Instant::now() + graces.kill;
         loop {
             let mark = Mark::Prefix(self.0.prefix.clone());
+            let groups = self.0.guard.lock().groups().clone();
             let living = tokio::task::spawn_blocking(move || {
-                let living = processes::find(&mark, &std::collections::BTreeSet::new(), 0);
+                let living = processes::find(&mark, &groups, 0);
                 for member in &living {
                     processes::signal(member, Signal::KILL);
                 }

@@ -82,6 +82,11 @@ impl Guard {
         }
     }
 
+    /// The process groups that run now.
+    pub(crate) fn groups(&self) -> &BTreeSet<i32> {
+        &self.groups
+    }
+
     pub(crate) fn add(&mut self, group: i32) {
         self.groups.insert(group);
         self.send(&line(&Message::Add(group)));

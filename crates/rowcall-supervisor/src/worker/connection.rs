@@ -14,9 +14,9 @@ use tokio::{
 use super::protocol::ToWorker;
 use crate::{
     child::{Launch, Running},
+    error::LaunchError,
     options::Limits,
     output::{LineSplitter, Tail, each_line},
-    program::LaunchError,
     supervisor::Supervisor,
 };
 

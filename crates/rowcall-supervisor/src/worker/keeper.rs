@@ -1,9 +1,12 @@
 //! The keeper of one worker: starts it, gives it tasks, brings back answers, and restarts it when it falls.
 
+mod crash;
+mod messages;
+
 use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
 
 use rowcall_core::{
-    AgentError, AgentErrorKind, AgentOutput, Payload,
+    AgentError, AgentErrorKind, AgentOutput,
     ports::{OutputStream, RunLog},
 };
 use serde_json::value::RawValue;
@@ -16,15 +19,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Spec,
     connection::{Connection, Event},
-    protocol::{FromWorker, PROTOCOL_VERSION, ToWorker},
+    protocol::{PROTOCOL_VERSION, ToWorker},
 };
 use crate::{
     child::Launch,
+    error::LaunchError,
     options::{Limits, WorkerOptions},
-    outcome,
     output::{BoundedLog, Line, Tail},
     process::{seconds, stopped},
-    program::LaunchError,
     supervisor::Supervisor,
 };
 
@@ -211,18 +213,6 @@ impl Keeper {
         }
     }
 
-    fn given_up(&self) -> AgentError {
-        AgentError::new(
-            AgentErrorKind::NotStarted,
-            format!(
-                "the worker crashed {} times in a row and is not started again for up to {}; the last time it {}",
-                self.crashes,
-                seconds(self.options.crash_pause),
-                self.last_crash
-            ),
-        )
-    }
-
     fn cancel(&mut self, id: u64, reason: &'static str) {
         if let Some(at) = self.waiting.iter().position(|task| task.id == id) {
             let _ = self.waiting.remove(at).reply.send(Err(stopped()));
@@ -318,88 +308,6 @@ impl Keeper {
         self.in_flight.insert(assignment.id, task);
     }
 
-    async fn line(&mut self, stream: OutputStream, line: Line<'_>) {
-        if stream == OutputStream::Stderr || !line.looks_like_object() {
-            self.output(stream, line);
-            return;
-        }
-        if line.is_cut() {
-            // Which task it answered cannot be known, so none of them can be trusted to be answered.
-            self.broke_protocol(&format!(
-                "wrote a message of {} bytes; the limit is {}",
-                line.total, self.limits.result_bytes
-            ))
-            .await;
-            return;
-        }
-        match FromWorker::read(line.bytes) {
-            FromWorker::Ready { protocol } => self.ready(protocol).await,
-            FromWorker::Result { id, result } => {
-                let result = result.map_or_else(
-                    || Ok(Payload::empty_object()),
-                    |result| Payload::from_value(&result),
-                );
-                let answer = result
-                    .map(|result| AgentOutput { result })
-                    .map_err(|error| AgentError::new(AgentErrorKind::Protocol, error.to_string()));
-                self.answered(&id, answer);
-            }
-            FromWorker::Error { id, error } => {
-                let message = match outcome::error_text(&error) {
-                    text if error.is_null() || text.is_empty() => {
-                        "the worker answered with an error without a message".to_owned()
-                    }
-                    text => text,
-                };
-                self.answered(&id, Err(AgentError::new(AgentErrorKind::Failed, message)));
-            }
-            FromWorker::Progress { id } => match self.task(&id) {
-                Some(task) => task.stdout.line(line),
-                None => self.unknown(&id, "progress"),
-            },
-            FromWorker::Log {
-                id: Some(id),
-                message,
-            } => match self.task(&id) {
-                Some(task) => task.stdout.note(&message),
-                None => self.unknown(&id, "log"),
-            },
-            FromWorker::Log { id: None, message } => self.note(&message),
-            FromWorker::Malformed(problem) => {
-                self.note(&format!("[rowcall: ignored a message: {problem}]"));
-            }
-            FromWorker::Other => self.output(stream, line),
-        }
-    }
-
-    fn task(&mut self, id: &str) -> Option<&mut InFlight> {
-        self.in_flight.get_mut(&id.parse().ok()?)
-    }
-
-    /// A late answer of a task that was called off, a second one, or an invented id: told, and nothing else.
-    fn unknown(&mut self, id: &str, what: &str) {
-        let id: String = id.chars().take(64).collect();
-        tracing::debug!(agent = %self.spec.agent, id, what, "a worker named a task it does not have");
-        self.note(&format!(
-            "[rowcall: ignored {what} for task {id}, which the worker does not have or has answered]"
-        ));
-    }
-
-    fn answered(&mut self, id: &str, answer: Answer) {
-        let known = id
-            .parse()
-            .ok()
-            .and_then(|id: u64| self.in_flight.remove(&id));
-        match known {
-            Some(task) => {
-                self.crashes = 0;
-                task.answer(answer);
-                self.rest_if_idle();
-            }
-            None => self.unknown(id, "an answer"),
-        }
-    }
-
     fn rest_if_idle(&mut self) {
         if let State::Ready(_, idle) = &mut self.state
             && self.in_flight.is_empty()
@@ -408,155 +316,11 @@ impl Keeper {
         }
     }
 
-    async fn ready(&mut self, protocol: u32) {
-        if protocol != PROTOCOL_VERSION {
-            self.broke_protocol(&format!(
-                "speaks protocol {protocol}; this rowcall speaks {PROTOCOL_VERSION}"
-            ))
-            .await;
-            return;
-        }
-        self.state = match std::mem::replace(&mut self.state, State::Asleep) {
-            State::Starting(connection, _) => State::Ready(connection, None),
-            other => other,
-        };
-        for task in std::mem::take(&mut self.waiting) {
-            self.send(task);
-        }
-        self.rest_if_idle();
-    }
-
-    /// Output that is no message belongs to whatever the worker does just now.
-    fn output(&mut self, stream: OutputStream, line: Line<'_>) {
-        if self.in_flight.is_empty() {
-            for task in &self.waiting {
-                task.log.line(stream, &line.text(self.limits.line_bytes));
-            }
-            tracing::debug!(agent = %self.spec.agent, line = %line.text(1024), "worker output");
-        }
-        for task in self.in_flight.values_mut() {
-            task.log(stream).line(line);
-        }
-    }
-
-    fn note(&mut self, text: &str) {
-        let line = Line::new(text.as_bytes(), text.len() as u64);
-        self.output(OutputStream::Stdout, line);
-    }
-
-    /// The worker cannot be understood: it is ended, and its tasks fail.
-    async fn broke_protocol(&mut self, problem: &str) {
-        self.end_process(self.supervisor.options().graces.terminate)
-            .await;
-        problem.clone_into(&mut self.last_crash);
-        self.fail_all(AgentErrorKind::Protocol, &format!("the worker {problem}"));
-        self.crashed();
-    }
-
-    /// The process ended, and nobody had asked it to.
-    async fn fell(&mut self, how: &str) {
-        let (was_ready, mut connection) = match std::mem::replace(&mut self.state, State::Asleep) {
-            State::Starting(connection, _) => (false, connection),
-            State::Ready(connection, _) => (true, connection),
-            other => {
-                self.state = other;
-                return;
-            }
-        };
-        if !how.is_empty() {
-            connection
-                .stop(self.supervisor.options().graces.terminate)
-                .await;
-        }
-        let status = connection.close().await;
-        self.drain(&mut connection).await;
-        let ended = status.map_or_else(|| "ended".to_owned(), outcome::describe);
-        let because = outcome::because(&connection.stderr, &connection.stdout);
-        let clean = status.is_some_and(|status| status.success());
-        if was_ready && clean && self.in_flight.is_empty() {
-            // It may leave whenever it has nothing to do; the next task starts it again.
-            self.go_on();
-            return;
-        }
-        if was_ready {
-            self.last_crash = format!("{how}{ended}{because}");
-            let message = format!("the worker {how}{ended} while it had this task{because}");
-            self.fail_in_flight(AgentErrorKind::Failed, |_| message.clone());
-        } else {
-            self.last_crash = format!("{how}{ended} before it was ready{because}");
-            let message = format!("the worker {}", self.last_crash);
-            self.fail_all(AgentErrorKind::NotStarted, &message);
-        }
-        self.crashed();
-    }
-
-    /// Answers that were in the pipes when the process ended.
-    async fn drain(&mut self, connection: &mut Connection) {
-        let until = Instant::now() + self.supervisor.options().graces.drain;
-        while let Some(event) = connection.rest(until).await {
-            let Event::Line {
-                stream,
-                bytes,
-                total,
-            } = event
-            else {
-                continue;
-            };
-            let line = Line::new(&bytes, total);
-            match (stream, FromWorker::read(line.bytes)) {
-                (OutputStream::Stdout, FromWorker::Result { .. } | FromWorker::Error { .. })
-                    if !line.is_cut() =>
-                {
-                    // Without a process this can only be an answer, so it cannot come back here.
-                    Box::pin(self.line(stream, line)).await;
-                }
-                _ => self.output(stream, line),
-            }
-        }
-    }
-
-    fn crashed(&mut self) {
-        self.crashes = self.crashes.saturating_add(1);
-        tracing::warn!(
-            app = %self.spec.app,
-            agent = %self.spec.agent,
-            crashes = self.crashes,
-            "a worker {}",
-            self.last_crash
-        );
-        let pause = if self.crashes >= self.options.crash_limit {
-            self.options.crash_pause
-        } else {
-            // Nothing else shares this worker, so there is nobody to stay out of step with: no jitter.
-            self.options.restart.delay(self.crashes, 0.0)
-        };
-        self.state = State::Resting(Instant::now() + pause);
-        if self.crashes >= self.options.crash_limit {
-            let error = self.given_up();
-            for task in self.waiting.drain(..) {
-                let _ = task.reply.send(Err(error.clone()));
-            }
-        }
-    }
-
     /// After an end that was no crash.
     fn go_on(&mut self) {
         self.state = State::Asleep;
         if !self.waiting.is_empty() {
             self.start();
-        }
-    }
-
-    fn fail_in_flight(&mut self, kind: AgentErrorKind, message: impl Fn(u64) -> String) {
-        for (id, task) in std::mem::take(&mut self.in_flight) {
-            task.answer(Err(AgentError::new(kind, message(id))));
-        }
-    }
-
-    fn fail_all(&mut self, kind: AgentErrorKind, message: &str) {
-        self.fail_in_flight(kind, |_| message.to_owned());
-        for task in self.waiting.drain(..) {
-            let _ = task.reply.send(Err(AgentError::new(kind, message)));
         }
     }
 

@@ -267,12 +267,13 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) -> impl Fut
     }
 }
 
+/// Whether the process lives whose id an agent wrote into a file.
+#[track_caller]
 pub(crate) fn alive(pid_file: &Path) -> bool {
-    let pid = fs::read_to_string(pid_file).unwrap_or_default();
+    let pid = fs::read_to_string(pid_file).unwrap();
+    assert!(!pid.trim().is_empty(), "no id in {}", pid_file.display());
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     // A zombie has ended; nobody has asked how yet.
-    stat.rsplit(')').next().is_some_and(|rest| {
-        let state = rest.trim_start().chars().next();
-        state.is_some_and(|state| state != 'Z')
-    })
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rowcall_core::{AgentErrorKind, AgentKind, Runtime};
 
 use crate::{
-    support::{Place, alive, command, until},
+    support::{PATIENCE, Place, alive, command, until},
     worker::{WORKER, place, starts, task},
 };
 
@@ -187,11 +187,11 @@ async fn a_worker_that_never_gets_ready_is_given_up() {
     };
     assert_eq!(starts(), 3, "it was not started for the last task");
     // After the pause it gets another chance.
-    let mut error = run().go().await.unwrap_err();
-    while error.message.contains("in a row") {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        error = run().go().await.unwrap_err();
-    }
+    tokio::time::timeout(PATIENCE, async {
+        while run().go().await.unwrap_err().message.contains("in a row") {}
+    })
+    .await
+    .expect("the pause ends");
     assert!(starts() > 3);
     place.close().await;
 }
