@@ -51,6 +51,23 @@ impl Account {
         }
     }
 
+    /// The user an existing cluster belongs to.
+    ///
+    /// As root we keep to it: the default may have changed since, for example because a package
+    /// made a user `postgres`.
+    pub(crate) fn for_cluster(directory: &Path) -> Self {
+        let account = Self::for_server();
+        match directory.metadata() {
+            Ok(meta) if account.switch && meta.uid() != 0 => Self {
+                uid: Uid::from_raw(meta.uid()),
+                gid: Gid::from_raw(meta.gid()),
+                name: name_of(Uid::from_raw(meta.uid())),
+                switch: true,
+            },
+            Ok(_) | Err(_) => account,
+        }
+    }
+
     /// Makes `command` run as this user. The standard library clears the supplementary groups.
     pub(crate) fn apply(&self, command: &mut Command) {
         if self.switch {

@@ -30,18 +30,16 @@ pub enum ClusterError {
 
     /// The server the directory was made with is no longer on this machine.
     #[error(
-        "the data directory was made with PostgreSQL {major} ({build_id}), which is not there any more\n  \
-         {findings}\n  help: {help}"
+        "the data directory was made with PostgreSQL {major} ({build_id}), which is not there any more\n\
+         {findings}"
     )]
     ServerGone {
         /// Major version in the state file.
         major: u16,
         /// Build in the state file.
         build_id: String,
-        /// What was looked at instead.
+        /// What was looked at, and the command that brings it back.
         findings: Box<Findings>,
-        /// The command that brings it back.
-        help: String,
     },
 
     /// Another daemon holds the data directory.
@@ -325,15 +323,24 @@ impl ClusterError {
     }
 }
 
-/// The driver's own text is just "db error"; the database's message is in the source.
+/// The driver's own text is just "db error"; what happened is in its source.
 fn describe_sql(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(answer) => answer.to_string(),
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     }
 }
 
-/// Whether a program's output says that the disk is full.
-pub(crate) fn says_disk_full(output: &str) -> bool {
-    output.contains("No space left on device") || output.contains("Disk quota exceeded")
+/// Whether a line of a program's output says that the disk is full.
+///
+/// The server says so in the operating system's words, or when a write was cut short in its own
+/// (`mdextend` of PostgreSQL's `md.c`).
+pub(crate) fn says_disk_full(line: &str) -> bool {
+    [
+        "No space left on device",
+        "Disk quota exceeded",
+        ": wrote only ",
+    ]
+    .iter()
+    .any(|words| line.contains(words))
 }

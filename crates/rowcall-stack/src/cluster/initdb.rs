@@ -94,10 +94,10 @@ impl NewCluster<'_> {
 
     fn failure(&self, finished: &Finished) -> ClusterError {
         let output = finished.stderr.trim().to_owned();
-        if says_disk_full(&output) {
+        if let Some(line) = output.lines().find(|line| says_disk_full(line)) {
             return ClusterError::DiskFull {
                 path: self.directory.to_owned(),
-                detail: finished.last_line(),
+                detail: line.to_owned(),
             };
         }
         let help = if output.contains("could not look up effective user ID") {

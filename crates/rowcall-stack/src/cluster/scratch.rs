@@ -4,16 +4,16 @@ pub(crate) use super::account::Account;
 pub(crate) use super::command::postgres_environment;
 pub(crate) use super::initdb::NewCluster;
 pub(crate) use super::install::Install;
-pub(crate) use super::process::works_in;
 pub(crate) use super::ready::{Readiness, probe};
 pub(crate) use super::settings::{Durability, Settings};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::discover::{SearchPaths, discover};
+use super::discover::SearchPaths;
 use super::error::ClusterError;
-use super::resolve::Findings;
-use super::version::OLDEST_MAJOR;
+use super::layout::Directories;
+use super::process::{Process, look_up};
+use super::start::programs_for_tests;
 
 /// Server programs for tests.
 pub(crate) fn find_install(
@@ -22,9 +22,15 @@ pub(crate) fn find_install(
 ) -> Result<Install, ClusterError> {
     let mut search = SearchPaths::new(std::env::var_os("PATH").as_deref());
     search.explicit = explicit;
-    discover(&search, account)
-        .found
-        .into_iter()
-        .find(|install| install.version.major >= OLDEST_MAJOR)
-        .ok_or_else(|| ClusterError::NoServer(Box::new(Findings::default())))
+    let is_root = nix::unistd::Uid::effective().is_root();
+    let cache_dir = match Directories::platform(is_root, |name| std::env::var_os(name)) {
+        Some(directories) => directories.cache,
+        None => std::env::temp_dir().join("rowcall-test-cache"),
+    };
+    programs_for_tests(search, &cache_dir, account)
+}
+
+/// Whether a process is a server of this data directory.
+pub(crate) fn serves(pid: i32, data_dir: &Path) -> bool {
+    look_up(pid) != Process::Zombie && look_up(pid).serves(data_dir)
 }

@@ -27,4 +27,4 @@ mod server;
 mod thread;
 
 pub use database::TestDb;
-pub use server::TestCluster;
+pub use server::{TestCluster, scratch_dir};

@@ -304,12 +304,12 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
 
 /// Ends a server whose watchdog is gone or is just ending it.
 fn end_server(pid: i32, data: &Path) {
-    if scratch::works_in(pid, data) {
+    if scratch::serves(pid, data) {
         let pid = nix::unistd::Pid::from_raw(pid);
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGQUIT);
     }
     wait_for("an earlier test server to end", TURN_LIMIT, || {
-        !scratch::works_in(pid, data)
+        !scratch::serves(pid, data)
     });
 }
 
@@ -333,6 +333,19 @@ fn roomy_place() -> PathBuf {
         return memory.to_owned();
     }
     std::env::temp_dir()
+}
+
+/// A temporary directory that other users may enter, in memory where there is room.
+///
+/// # Panics
+///
+/// When it cannot be made.
+pub fn scratch_dir() -> tempfile::TempDir {
+    let directory = tempfile::Builder::new()
+        .prefix("rowcall-scratch-")
+        .permissions(PermissionsExt::from_mode(0o755))
+        .tempdir_in(roomy_place());
+    directory.expect("a temporary directory")
 }
 
 /// Nobody is told which port another process picks, but the operating system does not hand out the

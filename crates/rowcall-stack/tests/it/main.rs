@@ -1,3 +1,4 @@
 //! Integration tests of the stack, against real servers.
 
+mod cluster;
 mod cluster_testing;
