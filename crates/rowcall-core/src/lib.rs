@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod clock;
+pub mod dispersal;
 pub mod error;
 pub mod event;
 pub mod filter;
@@ -20,6 +21,7 @@ pub mod task;
 
 pub use agent::{AgentError, AgentErrorKind, AgentKind, AgentOutput, AgentSpec, Command, Runtime};
 pub use clock::{Clock, FixedClock, IdSource, SequentialIds};
+pub use dispersal::Dispersal;
 pub use error::{ErrorClass, SourceError};
 pub use event::{EventKind, EventSet, Signal};
 pub use filter::Filter;
