@@ -1,0 +1,90 @@
+//! The inbox: signals become flags, so that any number of them costs one look.
+
+use futures_util::{StreamExt as _, stream};
+use rowcall_core::Signal;
+
+use super::{SourceLoop, timers::sooner};
+use crate::bus::What;
+
+impl SourceLoop {
+    pub(super) fn signal_or_end(&mut self, signal: Option<Signal>) {
+        match signal {
+            Some(signal) => self.signal(signal),
+            None => {
+                // Streams do not end by contract; one that does is a source that is down.
+                self.signals = stream::pending().boxed();
+                let retry_in = self.shared.options.trouble.cap;
+                self.timers.resubscribe = Some(self.now + retry_in);
+                self.signal(Signal::Down {
+                    reason: "the signal stream ended".to_owned(),
+                    retry_in,
+                });
+            }
+        }
+    }
+
+    pub(super) fn resubscribe(&mut self) {
+        self.signals = self.source.signals.signals();
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        self.shared.counters.signals.add(1);
+        match signal {
+            Signal::Dirty { table, task } => {
+                self.happened.push(What::Signal { table, task });
+                self.look(false);
+                self.sweeps.review_dirty = true;
+                self.activity();
+            }
+            Signal::Available { task, failed_by } => {
+                // Our own failures come back by their retry time, or never.
+                if failed_by.as_ref() != Some(&self.shared.machine) {
+                    self.happened.push(What::Signal {
+                        table: task.table.clone(),
+                        task: Some(task),
+                    });
+                    self.look(true);
+                }
+            }
+            Signal::Up => {
+                if !self.up {
+                    tracing::info!(source = %self.source.name, "signals flow");
+                }
+                self.up = true;
+                self.happened.push(What::SourceUp);
+                // Signals may have been missed until now.
+                self.look(true);
+                self.sweeps.review_dirty = true;
+                self.activity();
+            }
+            Signal::Down { reason, retry_in } => {
+                if self.up {
+                    tracing::warn!(source = %self.source.name, %reason, "signals stopped; polling");
+                }
+                self.up = false;
+                self.trouble.last = Some(reason.clone());
+                sooner(
+                    &mut self.timers.maintain,
+                    self.now + self.shared.options.poll.down,
+                );
+                self.happened.push(What::SourceDown {
+                    reason,
+                    retry_in_ms: u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX),
+                });
+            }
+        }
+    }
+
+    /// Marks every app for a claim; `retryable` ones also take failed tasks that may be tried again.
+    pub(super) fn look(&mut self, retryable: bool) {
+        for app in &mut self.apps {
+            app.dirty = true;
+            app.retryable |= retryable;
+        }
+    }
+
+    pub(super) fn activity(&mut self) {
+        self.timers
+            .activity(self.now, &self.shared.options.poll.trailing);
+    }
+}

@@ -1,0 +1,214 @@
+//! What the loop does by the clock: the regular look, polls after activity, retries, and waiting out trouble.
+
+use std::{sync::Arc, time::Duration};
+
+use rowcall_core::{SourceError, ports::Maintenance};
+
+use super::{
+    SourceLoop,
+    call::Done,
+    claim::AppState,
+    timers::{due, sooner},
+};
+use crate::bus::{What, cut};
+
+/// How much the regular look is put off at random, as a part of its interval: machines started together drift apart.
+const JITTER: f64 = 0.1;
+
+/// Failures in a row.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    failures: u32,
+    /// What is wrong, for people; `None` since something worked.
+    pub(super) last: Option<String>,
+}
+
+impl SourceLoop {
+    /// Starts what goes on for as long as the loop does.
+    pub(super) fn begin_upkeep(&mut self) {
+        self.timers.maintain = Some(self.now);
+        self.activity();
+    }
+
+    /// Carries out everything whose time has come.
+    pub(super) fn tick(&mut self) {
+        self.tick_leases();
+        self.tick_stop();
+        let now = self.now;
+        due(&mut self.timers.trouble, now);
+        if due(&mut self.timers.blocked, now) {
+            let blocked = self.apps.iter().filter_map(|app| app.blocked);
+            self.timers.blocked = blocked.filter(|until| *until > now).min();
+        }
+        if due(&mut self.timers.scan, now) {
+            self.scan();
+        }
+        if due(&mut self.timers.resubscribe, now) {
+            self.resubscribe();
+        }
+        // The pump finds settlements put aside by looking at the clock itself.
+        due(&mut self.timers.aside, now);
+        self.nudged |= due(&mut self.timers.nudge, now);
+        if self.timers.take_retries(now) {
+            self.look(true);
+        }
+        if self.stop.has_begun() {
+            return;
+        }
+        if due(&mut self.timers.trail_at, now) {
+            self.timers.next_trail(&self.shared.options.poll.trailing);
+            self.poll();
+        }
+        if due(&mut self.timers.maintain, now) {
+            self.sweeps.review_dirty = true;
+            self.maintain();
+        }
+    }
+
+    /// A look after activity: one statement, whichever is the cheaper.
+    fn poll(&mut self) {
+        self.sweeps.review_dirty = true;
+        let apps = self.apps.iter().filter(|app| !app.entry.auto.is_empty());
+        if apps.count() > 1 {
+            self.maintain();
+        } else {
+            self.look(false);
+        }
+    }
+
+    /// Recovers stale leases and asks whether anything is ready, in one statement.
+    fn maintain(&mut self) {
+        if self.timers.trouble.is_some() {
+            self.timers.maintain = self.timers.trouble;
+            return;
+        }
+        let options = &self.shared.options;
+        let interval = if self.up {
+            options.poll.up
+        } else {
+            options.poll.down
+        };
+        let jitter = interval.mul_f64(self.shared.ids.unit() * JITTER);
+        self.timers.maintain = Some(self.now + interval + jitter);
+        if self.maintaining || self.apps.is_empty() {
+            return;
+        }
+        self.maintaining = true;
+        let coordinator = Arc::clone(&self.source.coordinator);
+        let (rules, selectors) = (Arc::clone(&self.rules), Arc::clone(&self.selectors));
+        self.call(
+            async move { coordinator.maintain(&rules, &selectors).await },
+            Done::Maintained,
+        );
+    }
+
+    pub(super) fn maintained(&mut self, result: Result<Maintenance, SourceError>) {
+        self.maintaining = false;
+        let found = match result {
+            Ok(found) => found,
+            Err(error) => {
+                self.failed_call("maintain", &error);
+                return sooner(
+                    &mut self.timers.maintain,
+                    self.now + self.shared.options.poll.down,
+                );
+            }
+        };
+        self.worked();
+        if let Some(wait) = found.next_retry {
+            self.timers.retry_at(self.now + wait);
+        }
+        if found.ready || !found.recovered.is_empty() {
+            self.look(true);
+        }
+        self.shared
+            .counters
+            .recovered
+            .add(found.recovered.len() as u64);
+        for task in &found.recovered {
+            tracing::info!(task.id = %task, "stale lease recovered");
+            self.happened.push(What::Recovered { task: task.clone() });
+        }
+        self.announce(found.recovered);
+    }
+
+    /// A call to the source worked.
+    pub(super) fn worked(&mut self) {
+        if self.trouble.failures > 0 {
+            tracing::info!(source = %self.source.name, "the source answers again");
+        }
+        self.trouble = Trouble::default();
+    }
+
+    /// A call failed: wait before the next one, longer each time.
+    pub(super) fn failed_call(&mut self, during: &'static str, error: &SourceError) {
+        self.trouble.failures = self.trouble.failures.saturating_add(1);
+        let wait = self
+            .shared
+            .options
+            .trouble
+            .delay(self.trouble.failures, self.shared.ids.unit());
+        self.timers.trouble = Some(self.now + wait);
+        self.note_failure(during, error, wait);
+    }
+
+    pub(super) fn note_failure(
+        &mut self,
+        during: &'static str,
+        error: &SourceError,
+        retry_in: Duration,
+    ) {
+        tracing::warn!(source = %self.source.name, during, %error, ?retry_in, "a call failed");
+        self.shared.counters.failed_calls.add(1);
+        self.trouble.last = Some(error.to_string());
+        self.happened.push(What::SourceTrouble {
+            during,
+            error: cut(&error.to_string()),
+            retry_in_ms: u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX),
+        });
+    }
+
+    /// Routes or limits changed: running tasks go on, everything else follows the new table.
+    pub(super) fn apps_changed(&mut self) {
+        let table = Arc::clone(&self.table.borrow_and_update());
+        let page = self.shared.options.sweep_page;
+        let mut before = std::mem::take(&mut self.apps);
+        for entry in &table.entries {
+            if self
+                .source
+                .apps
+                .as_ref()
+                .is_some_and(|apps| !apps.contains(&entry.id))
+            {
+                continue;
+            }
+            let known = before
+                .iter()
+                .position(|app| app.entry.id == entry.id && app.entry.auto == entry.auto)
+                .map(|index| before.swap_remove(index));
+            let state = match known {
+                Some(mut app) => {
+                    app.entry = entry.clone();
+                    app.dirty = true;
+                    app
+                }
+                // New selectors have missed everything so far: their own start-up sweep.
+                None => {
+                    let tables = u32::try_from(entry.tables().len()).unwrap_or(u32::MAX);
+                    AppState::new(entry.clone(), page.saturating_mul(tables))
+                }
+            };
+            self.apps.push(state);
+        }
+        self.selectors = self
+            .apps
+            .iter()
+            .flat_map(|app| app.entry.auto.iter().cloned())
+            .collect();
+        self.next_app = 0;
+        self.begin_sweeps();
+        self.happened.push(What::AppsChanged {
+            apps: self.apps.len(),
+        });
+    }
+}

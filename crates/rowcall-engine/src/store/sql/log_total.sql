@@ -1,0 +1,2 @@
+-- What all kept lines take, in bytes.
+select coalesce(sum(log_bytes), 0) from attempts
