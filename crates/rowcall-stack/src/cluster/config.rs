@@ -1,6 +1,7 @@
 //! What a caller can choose.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::discover::SearchPaths;
 use super::guard::GuardCommand;
@@ -27,7 +28,12 @@ pub struct ClusterConfig {
     pub search: SearchPaths,
     /// `XDG_RUNTIME_DIR`, for the socket when the data directory's path is too long.
     pub runtime_dir: Option<PathBuf>,
+    /// How long a fast shutdown may take before the server is stopped harder.
+    pub stop_grace: Duration,
 }
+
+/// A fast shutdown writes a checkpoint, which takes seconds on a slow disk.
+const STOP_GRACE: Duration = Duration::from_secs(15);
 
 impl ClusterConfig {
     /// Port 54322 or the next free one, any provider, a generated password, and no search paths
@@ -42,6 +48,7 @@ impl ClusterConfig {
             password: PasswordChoice::default(),
             search,
             runtime_dir: None,
+            stop_grace: STOP_GRACE,
         }
     }
 }

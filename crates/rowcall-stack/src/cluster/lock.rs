@@ -1,13 +1,13 @@
 //! One daemon per data directory.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::durable::make_path;
 use super::error::ClusterError;
 use super::process::{Process, look_up};
 
@@ -43,13 +43,8 @@ impl DataDirLock {
         } else {
             0o700
         };
-        if !data_dir.is_dir() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(mode)
-                .create(data_dir)
-                .map_err(ClusterError::io("create the data directory", data_dir))?;
-        }
+        make_path(data_dir, mode)
+            .map_err(ClusterError::io("create the data directory", data_dir))?;
         // PostgreSQL knows its directory by the real path.
         let data_dir = fs::canonicalize(data_dir)
             .map_err(ClusterError::io("find the data directory", data_dir))?;

@@ -10,6 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::account::Account;
+use super::durable::{sync_directory, sync_file_system};
 use super::error::ClusterError;
 use super::event::{ClusterEvent, Events};
 use super::initdb::NewCluster;
@@ -17,7 +18,7 @@ use super::install::Install;
 use super::layout::Layout;
 use super::lock::now;
 use super::settings::conf_defaults;
-use super::state::{State, sync_directory, unfinished, unfinished_path};
+use super::state::{State, unfinished, unfinished_path};
 
 /// How long an `initdb` whose daemon was killed may go on writing into what is removed.
 const REMOVE_LIMIT: Duration = Duration::from_secs(10);
@@ -103,27 +104,4 @@ fn append_defaults(directory: &Path, install: &Install) -> Result<(), ClusterErr
         .open(&path)
         .and_then(|mut file| file.write_all(conf_defaults(install.version).as_bytes()))
         .map_err(ClusterError::io("write", &path))
-}
-
-/// One pass over the file system instead of a sync of each of a thousand files by `initdb`.
-#[cfg(target_os = "linux")]
-fn sync_file_system(directory: &Path) -> Result<(), ClusterError> {
-    fs::File::open(directory)
-        .and_then(|open| nix::unistd::syncfs(&open).map_err(std::io::Error::from))
-        .map_err(ClusterError::io("sync", directory))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn sync_file_system(directory: &Path) -> Result<(), ClusterError> {
-    let failed = || ClusterError::io("sync", directory);
-    for entry in fs::read_dir(directory).map_err(failed())? {
-        let path = entry.map_err(failed())?.path();
-        if path.is_dir() {
-            sync_file_system(&path)?;
-        } else {
-            let file = fs::File::open(&path).map_err(failed())?;
-            file.sync_all().map_err(failed())?;
-        }
-    }
-    sync_directory(directory)
 }

@@ -12,6 +12,7 @@ mod account;
 mod command;
 mod config;
 mod discover;
+mod durable;
 mod error;
 mod event;
 mod guard;
@@ -61,8 +62,6 @@ use self::initdb::SUPERUSER;
 use self::log::ServerLog;
 use self::server::Server;
 
-/// How long a fast shutdown may take before the server is stopped harder.
-const STOP_GRACE: Duration = Duration::from_secs(15);
 /// The database that always exists.
 const DATABASE: &str = "postgres";
 
@@ -75,6 +74,7 @@ pub struct Cluster {
     port: u16,
     password: String,
     log: Arc<ServerLog>,
+    stop_grace: Duration,
 }
 
 /// What is running, and why that.
@@ -125,7 +125,7 @@ impl Cluster {
         format!("postgresql://{SUPERUSER}:{password}@{host}:{port}/{DATABASE}")
     }
 
-    /// Port on 127.0.0.1 (and ::1 where the host has it).
+    /// Port on `127.0.0.1` (and `::1` where the host has it).
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -165,12 +165,15 @@ impl Cluster {
     ///
     /// Returns when it has ended.
     pub async fn stop(self) {
-        let server = self.server;
-        // Blocks at most three times the grace period.
-        let stopped = tokio::task::spawn_blocking(move || server.stop(STOP_GRACE)).await;
-        if let Err(error) = stopped {
-            tracing::error!(%error, "stopping PostgreSQL failed");
-        }
+        stop(self.server, self.stop_grace).await;
+    }
+}
+
+async fn stop(server: Server, grace: Duration) {
+    // Blocks at most three times the grace period.
+    let stopped = tokio::task::spawn_blocking(move || server.stop(grace)).await;
+    if let Err(error) = stopped {
+        tracing::error!(%error, "stopping PostgreSQL failed");
     }
 }
 

@@ -9,9 +9,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::account::Account;
+use super::durable::replace_file;
 use super::error::ClusterError;
 use super::initdb::SUPERUSER;
-use super::state::replace_file;
 
 /// What `supabase start` uses, for tools that expect it.
 const WELL_KNOWN: &str = "postgres";

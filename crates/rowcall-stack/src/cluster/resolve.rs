@@ -185,13 +185,11 @@ pub(crate) fn unresolved(
     environment: &Environment,
     failures: &[(ClientKind, String)],
 ) -> ClusterError {
-    match &environment.made {
-        Some(made) => gone(environment, made, failures),
-        None => {
-            let help = format!("{}, or pass --database-url", install_command(None));
-            ClusterError::NoServer(Box::new(findings(environment, failures, help)))
-        }
+    if let Some(made) = &environment.made {
+        return gone(environment, made, failures);
     }
+    let help = format!("{}, or pass --database-url", install_command(None));
+    ClusterError::NoServer(Box::new(findings(environment, failures, help)))
 }
 
 fn gone(environment: &Environment, made: &Made, failures: &[(ClientKind, String)]) -> ClusterError {

@@ -27,8 +27,6 @@ use super::lock::DataDirLock;
 use super::log::{Mark, ServerLog};
 use super::ready::{Readiness, probe};
 
-/// How long the server may be silent while it starts. A line in its log or an answer counts.
-const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// How often a starting server is asked.
 const READY_POLL: Duration = Duration::from_millis(5);
 /// How long the end of the log is waited for after the server has ended.
@@ -70,6 +68,8 @@ pub(crate) struct Launch {
     pub(crate) port: u16,
     pub(crate) log: Arc<ServerLog>,
     pub(crate) events: Events,
+    /// How long the server may be silent while it starts.
+    pub(crate) silence_limit: Duration,
     /// Held until the server has ended.
     pub(crate) lock: DataDirLock,
 }
@@ -125,15 +125,21 @@ impl Server {
                     reason: error.to_string(),
                 })
             })?;
-        let server = Self {
-            shared,
-            phase: receiver,
-            thread: Some(thread),
-        };
         match first.recv() {
-            Ok(Ok(())) => Ok(server),
-            Ok(Err(error)) => Err(error),
-            Err(mpsc::RecvError) => unreachable!("the keeper reports its first start"),
+            Ok(Ok(())) => Ok(Self {
+                shared,
+                phase: receiver,
+                thread: Some(thread),
+            }),
+            Ok(Err(error)) => {
+                // It is about to end, and to let go of the data directory's lock.
+                let _ = thread.join();
+                Err(error)
+            }
+            Err(mpsc::RecvError) => match thread.join() {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(()) => unreachable!("the keeper reports its first start before it ends"),
+            },
         }
     }
 
@@ -308,7 +314,7 @@ impl Keeper {
             ready();
         }
         let status = self.wait_end(&mut child);
-        drain(reader);
+        drain(&reader);
         if self.shared.control.lock().stopping {
             return Ended::Stopped;
         }
@@ -366,9 +372,9 @@ impl Keeper {
             if has_ended(child) {
                 return Err(None);
             }
-            if last_sign.elapsed() > SILENCE_LIMIT {
+            if last_sign.elapsed() > self.launch.silence_limit {
                 signal(&self.shared.control.lock(), Signal::SIGQUIT);
-                return Err(Some(SILENCE_LIMIT));
+                return Err(Some(self.launch.silence_limit));
             }
             thread::sleep(READY_POLL);
         }
@@ -439,7 +445,7 @@ fn pause_after(crashes: usize) -> Duration {
 }
 
 /// The log ends when the last process of the server has closed it.
-fn drain(reader: thread::JoinHandle<()>) {
+fn drain(reader: &thread::JoinHandle<()>) {
     let started = Instant::now();
     while !reader.is_finished() && started.elapsed() < LOG_DRAIN {
         thread::sleep(READY_POLL);
@@ -487,5 +493,65 @@ mod tests {
         let pauses: Vec<_> = (1..=8).map(|n| pause_after(n).as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(pause_after(usize::MAX), LONGEST_PAUSE);
+    }
+
+    /// Starts a shell script in the place of the server.
+    fn start_error(script: &str) -> StartError {
+        let top = tempfile::tempdir().expect("a temporary directory");
+        let lock = DataDirLock::acquire(top.path()).expect("the lock");
+        let data_dir = lock.data_dir().to_owned();
+        let launch = Launch {
+            // Skips the guard's own arguments.
+            guard: GuardCommand::new(
+                PathBuf::from("/bin/sh"),
+                ["-c", "shift 3; exec \"$@\"", "guard"],
+            ),
+            account: Account {
+                switch: false,
+                ..Account::for_server()
+            },
+            program: PathBuf::from("/bin/sh"),
+            arguments: vec!["-c".into(), script.into()],
+            pg_dir: data_dir.clone(),
+            socket_dir: data_dir.clone(),
+            socket: data_dir.join("socket"),
+            port: 1,
+            log: Arc::new(ServerLog::new(data_dir.join("log"))),
+            events: Events::to_log(),
+            silence_limit: Duration::from_millis(200),
+            lock,
+        };
+        let error = Server::start(launch).expect_err("a script is no server");
+        DataDirLock::acquire(&data_dir).expect("the lock is free again");
+        error
+    }
+
+    fn text(error: StartError) -> (&'static str, String) {
+        match error {
+            StartError::Other(error) => (error.code(), error.to_string()),
+            StartError::PortTaken => ("port", String::new()),
+        }
+    }
+
+    #[test]
+    fn a_server_that_ends_is_quoted() {
+        let (code, message) = text(start_error("echo 'FATAL:  bad luck' >&2; exit 1"));
+        assert_eq!(code, "cluster-start");
+        assert!(message.contains("  FATAL:  bad luck"), "{message}");
+    }
+
+    #[test]
+    fn a_silent_server_is_given_up_and_ended() {
+        let (code, message) = text(start_error("echo starting >&2; exec sleep 600"));
+        assert_eq!(code, "cluster-not-ready");
+        assert!(message.contains("  starting"), "{message}");
+    }
+
+    #[test]
+    fn a_full_disk_and_a_taken_port_are_told_apart() {
+        let full = "echo 'FATAL:  could not write lock file: No space left on device' >&2; exit 1";
+        assert_eq!(text(start_error(full)).0, "cluster-disk-full");
+        let port = "echo 'FATAL:  could not create any TCP/IP sockets' >&2; exit 1";
+        assert_eq!(text(start_error(port)).0, "port");
     }
 }

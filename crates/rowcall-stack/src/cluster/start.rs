@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::account::Account;
 use super::discover::discover;
@@ -19,7 +20,10 @@ use super::server::{Launch, Server, StartError};
 use super::settings::{Durability, Settings};
 use super::state::{Existing, State, inspect};
 use super::version::PgVersion;
-use super::{Cluster, ClusterConfig, ClusterInfo, DataDirLock, STOP_GRACE};
+use super::{Cluster, ClusterConfig, ClusterInfo, DataDirLock, stop};
+
+/// How long the server may be silent while it starts. A line in its log or an answer counts.
+const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn start(
     config: ClusterConfig,
@@ -27,6 +31,7 @@ pub(super) async fn start(
     events: Events,
 ) -> Result<Cluster, ClusterError> {
     let choice = config.password;
+    let stop_grace = config.stop_grace;
     // Programs, files and waiting: all of it blocks.
     let started = tokio::task::spawn_blocking(move || start_server(&config, &lock, &events)).await;
     let started = match started {
@@ -47,10 +52,10 @@ pub(super) async fn start(
             port,
             password,
             log,
+            stop_grace,
         }),
         Err(error) => {
-            let stopping = tokio::task::spawn_blocking(move || server.stop(STOP_GRACE)).await;
-            drop(stopping);
+            stop(server, stop_grace).await;
             Err(error)
         }
     }
@@ -240,6 +245,7 @@ fn launch(
             port,
             log: Arc::clone(log),
             events: events.clone(),
+            silence_limit: SILENCE_LIMIT,
             lock: lock.clone(),
         };
         match Server::start(launch) {

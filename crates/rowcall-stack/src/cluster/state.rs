@@ -1,18 +1,20 @@
 //! `cluster.json`: what the data directory was made with, so that it is never opened with anything
 //! else.
 
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::durable::replace_file;
 use super::error::ClusterError;
 use super::install::{Install, ProviderKind};
 use super::layout::Layout;
 
 /// The format this version writes and reads.
 const FORMAT: u32 = 1;
+/// What helps against a damaged state file.
+const RESTORE: &str = "restore the file from a backup; the data in pg/ was not touched";
 /// Marks a cluster that is still being made: `pg/18.init-<pid>`.
 const UNFINISHED: &str = ".init-";
 
@@ -74,7 +76,6 @@ impl State {
             reason,
             help,
         };
-        const RESTORE: &str = "restore the file from a backup; the data in pg/ was not touched";
         let any: AnyFormat =
             serde_json::from_slice(&text).map_err(|error| bad(error.to_string(), RESTORE))?;
         if any.format != FORMAT {
@@ -96,24 +97,6 @@ impl State {
         text.push(b'\n');
         replace_file(&layout.state(), &text)
     }
-}
-
-/// Writes a file that only we may read, replacing an older one at once.
-pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<(), ClusterError> {
-    let failed = || ClusterError::io("write", path);
-    let parent = path.parent().expect("a file in a directory");
-    let mut file = tempfile::NamedTempFile::new_in(parent).map_err(failed())?;
-    file.write_all(content).map_err(failed())?;
-    file.as_file().sync_all().map_err(failed())?;
-    file.persist(path).map_err(|error| failed()(error.error))?;
-    sync_directory(parent)
-}
-
-/// Makes a rename inside the directory durable.
-pub(crate) fn sync_directory(path: &Path) -> Result<(), ClusterError> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(ClusterError::io("sync", path))
 }
 
 /// Looks at the data directory without changing anything.

@@ -290,7 +290,7 @@ fn template_name(name: &str) -> String {
         .ok()
         .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     let program = digest(&format!("{name} {}", program.display()));
-    let build = digest(&format!("{} {built:?}", meta.len()));
+    let version = digest(&format!("{} {built:?}", meta.len()));
     let plain: String = name
         .chars()
         .map(|c| {
@@ -301,9 +301,9 @@ fn template_name(name: &str) -> String {
             }
         })
         .collect();
-    let room = NAME_LIMIT - "tpl___".len() - program.len() - build.len();
+    let room = NAME_LIMIT - "tpl___".len() - program.len() - version.len();
     let plain = &plain[..plain.len().min(room)];
-    format!("tpl_{plain}_{program}_{build}")
+    format!("tpl_{plain}_{program}_{version}")
 }
 
 fn digest(text: &str) -> String {

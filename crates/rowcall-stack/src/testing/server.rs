@@ -27,6 +27,8 @@ const ROOM_NEEDED: u64 = 1024 * 1024 * 1024;
 const TURN_LIMIT: Duration = Duration::from_mins(2);
 /// How long a started server may take to answer.
 const READY_LIMIT: Duration = Duration::from_secs(30);
+/// More marks of test processes than this are thinned out.
+const MARKS_KEPT: usize = 200;
 /// How often a condition is looked at while waiting.
 const POLL: Duration = Duration::from_millis(10);
 /// Small segments keep a scratch cluster small.
@@ -140,6 +142,10 @@ impl Directory {
         make(&path.join("users"), 0o755);
         let own = path.join("users").join(std::process::id().to_string());
         fs::write(&own, "").expect("register as a user of the test server");
+        let users = entries(&path.join("users"));
+        if users.len() > MARKS_KEPT {
+            remove_dead(users);
+        }
         Self { path }
     }
 
@@ -178,7 +184,7 @@ impl Directory {
         lock
     }
 
-    /// Ends what is left of earlier servers, and removes their files and the marks of dead users.
+    /// Ends what is left of earlier servers and removes their files.
     fn clear(&self) {
         for instance in entries(&self.path.join("servers")) {
             drop(fs::remove_file(instance.join("ready")));
@@ -188,12 +194,6 @@ impl Directory {
             }
             // The watchdog may be removing the same files.
             drop(fs::remove_dir_all(instance));
-        }
-        for user in entries(&self.path.join("users")) {
-            let pid = user.file_name().and_then(|pid| pid.to_str()?.parse().ok());
-            if pid.is_some_and(|pid: i32| !is_alive(pid)) {
-                drop(fs::remove_file(user));
-            }
         }
     }
 
@@ -300,6 +300,17 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
         .filter_map(Result::ok)
         .map(|entry| entry.path())
         .collect()
+}
+
+/// Removes the marks of test processes that have ended. The watchdog looks at all of them.
+fn remove_dead(users: Vec<PathBuf>) {
+    for user in users {
+        let pid = user.file_name().and_then(|pid| pid.to_str()?.parse().ok());
+        if pid.is_some_and(|pid: i32| !is_alive(pid)) {
+            // Another process may have done so.
+            drop(fs::remove_file(user));
+        }
+    }
 }
 
 /// Ends a server whose watchdog is gone or is just ending it.

@@ -35,9 +35,11 @@ where
     Fut: Future<Output = ()>,
 {
     let worker = std::thread::spawn(move || block_on(make()));
-    if worker.join().is_err() && !std::thread::panicking() {
-        panic!("cleaning up after the test failed");
-    }
+    let cleaned = worker.join().is_ok();
+    assert!(
+        cleaned || std::thread::panicking(),
+        "cleaning up after the test failed"
+    );
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

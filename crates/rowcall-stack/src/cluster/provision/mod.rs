@@ -8,13 +8,13 @@ pub(crate) use client::{Client, ClientKind, find_clients};
 pub(crate) use pins::{Pin, Source, for_platform};
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::account::Account;
 use super::command::run;
 use super::discover::version_banner;
+use super::durable::{make_path, sync_file_system};
 use super::error::ClusterError;
 use super::event::{ClusterEvent, Events};
 use super::install::{Install, ProviderKind};
@@ -93,10 +93,7 @@ impl Cache {
 
     fn make_root(&self, account: &Account) -> Result<(), ClusterError> {
         let mode = if account.switch { 0o755 } else { 0o700 };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(mode)
-            .create(&self.root)
+        make_path(&self.root, mode)
             .map_err(ClusterError::io("create the cache directory", &self.root))?;
         check_access(account, &self.root)
     }
@@ -166,6 +163,8 @@ impl Cache {
         if let Err(reason) = verify(pin, target.path(), account) {
             return Ok(Err(reason));
         }
+        // The mark must not survive a power cut that the files did not.
+        sync_file_system(target.path())?;
         fs::write(target.path().join(VERIFIED), pin.sha256).map_err(failed())?;
         let directory = self.root.join(pin.build_id());
         // Not verified, or it would have been found: a remnant.
@@ -206,9 +205,6 @@ fn verify(pin: &Pin, directory: &Path, account: &Account) -> Result<(), String> 
             return Err(format!("the package has no {name}"));
         }
     }
-    // The directory of a temporary file is closed to others until it is complete.
-    fs::set_permissions(directory, PermissionsExt::from_mode(0o755))
-        .map_err(|error| error.to_string())?;
     let banner = version_banner(&bin_dir, account)
         .map_err(|reason| format!("the fetched server does not run here: {reason}"))?;
     match PgVersion::from_banner(&banner) {

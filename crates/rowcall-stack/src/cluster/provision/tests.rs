@@ -3,6 +3,7 @@
 use super::*;
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -80,7 +81,7 @@ impl Place {
                     .into_string()
                     .expect("utf-8")
             })
-            .filter(|name| !Path::new(name).extension().is_some_and(|e| e == "lock"))
+            .filter(|name| Path::new(name).extension().is_none_or(|e| e != "lock"))
             .collect();
         names.sort();
         names

@@ -90,6 +90,7 @@ fn machine() -> Environment {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn a_new_data_directory() {
     let all = format!("fetch uv:{WHEEL} pip:{WHEEL} npm:{NPM}");
     let cases = [

@@ -1,5 +1,7 @@
 //! The server ends by itself.
 
+use std::time::Duration;
+
 use nix::sys::signal::{Signal, kill};
 use rowcall_stack::cluster::{ClusterEvent, Phase};
 
@@ -67,6 +69,19 @@ async fn dropping_it_stops_the_server_too() {
     let pg_dir = place.pg_dir();
     drop(cluster);
     super::eventually("its processes to end", || processes_in(&pg_dir).is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_stop_is_ended_by_force() {
+    let mut place = Place::new();
+    place.config.stop_grace = Duration::from_millis(200);
+    let cluster = place.started().await;
+    store(&cluster.url(), 1).await;
+    let pg_dir = place.pg_dir();
+    kill(postmaster(&pg_dir), Signal::SIGSTOP).expect("SIGSTOP");
+    cluster.stop().await;
+    super::eventually("its processes to end", || processes_in(&pg_dir).is_empty());
+    place.starts_again_with(1).await;
 }
 
 #[tokio::test]

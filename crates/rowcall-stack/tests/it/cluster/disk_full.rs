@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use super::{PATIENCE, Place, connect, is_root, store, stored};
 
@@ -94,7 +93,7 @@ async fn a_disk_that_fills_up_while_it_runs() {
         [1],
         "nothing acknowledged is lost"
     );
-    tokio::time::timeout(Duration::from_secs(60), cluster.stop())
+    tokio::time::timeout(PATIENCE, cluster.stop())
         .await
         .expect("stops");
 }
