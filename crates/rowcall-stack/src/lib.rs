@@ -3,6 +3,10 @@
 pub mod auth;
 pub mod bootstrap;
 pub mod cluster;
+pub mod gateway;
+mod listen;
 pub mod rest;
+pub mod stack;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod realtime;
