@@ -1,0 +1,335 @@
+//! The queue source: what a worker needs to claim and settle messages.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::{Mutex, RwLock};
+use rowcall_core::{EventKind, LeasePolicy, Payload, TableName, TaskId, TaskRef, route::Selector};
+use tokio::sync::Notify;
+use tokio_postgres::{Row, error::SqlState};
+
+use super::{
+    database::Database,
+    error::QueueError,
+    in_flight::InFlight,
+    layout::Layout,
+    name::QueueName,
+    signals::Wake,
+    spec::QueueSpec,
+    statement::{Kind, Statement},
+    store::{QueueStore, payload},
+};
+
+/// Queues in one statement. A worker with more reads them in groups, the most important first.
+pub(super) const MAX_QUEUES_AT_ONCE: usize = 8;
+
+/// How the queue source connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueOptions {
+    /// Connections for statements; one more is used to listen.
+    pub connections: usize,
+    /// Makes queues and dead letter queues that are not there. Otherwise a missing queue counts as empty, and messages that
+    /// should go to a missing dead letter queue are tried again.
+    pub create_missing: bool,
+}
+
+impl Default for QueueOptions {
+    fn default() -> Self {
+        Self {
+            connections: 4,
+            create_missing: false,
+        }
+    }
+}
+
+/// Some queues of a database as one source of tasks. Cheap to clone.
+///
+/// A message is the task `pgmq.q_<queue>` / `<msg_id>`. Its lease is the visibility time-out, and the fence is the number of
+/// reads: whoever reads the message again, with rowcall, AIMQ or plain pgmq, takes the lease away.
+#[derive(Clone, Debug)]
+pub struct QueueBackend {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) database: Database,
+    pub(super) specs: Vec<QueueSpec>,
+    by_table: HashMap<TableName, usize>,
+    layout: RwLock<Arc<Layout>>,
+    pub(super) in_flight: Mutex<InFlight>,
+    /// Counts claims, so that queues of equal priority take turns.
+    turn: AtomicUsize,
+    create_missing: bool,
+    /// Queues whose messages we made visible at another time.
+    changed: Mutex<BTreeSet<usize>>,
+    change: Notify,
+}
+
+/// A row of an answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) kind: Kind,
+    pub(super) queue: usize,
+    pub(super) id: i64,
+    pub(super) attempt: i32,
+    pub(super) row: Row,
+}
+
+impl QueueBackend {
+    /// Connects, and looks which queues are there.
+    ///
+    /// # Errors
+    ///
+    /// When the database is out of reach, a queue is configured twice, or an order is asked for that its pgmq does not have.
+    /// A missing queue is none: it counts as empty until it is there.
+    pub async fn connect(
+        url: &str,
+        specs: Vec<QueueSpec>,
+        options: QueueOptions,
+    ) -> Result<Self, QueueError> {
+        Self::open(Database::new(url, options.connections)?, specs, options).await
+    }
+
+    /// The same on a database that is already there.
+    pub async fn open(
+        database: Database,
+        specs: Vec<QueueSpec>,
+        options: QueueOptions,
+    ) -> Result<Self, QueueError> {
+        let mut by_table = HashMap::with_capacity(specs.len());
+        for (index, spec) in specs.iter().enumerate() {
+            if by_table.insert(spec.name.table(), index).is_some() {
+                return Err(QueueError::Twice(spec.name.clone()));
+            }
+        }
+        let inner = Inner {
+            database,
+            specs,
+            by_table,
+            layout: RwLock::default(),
+            in_flight: Mutex::default(),
+            turn: AtomicUsize::new(0),
+            create_missing: options.create_missing,
+            changed: Mutex::default(),
+            change: Notify::new(),
+        };
+        let backend = Self { inner: Arc::new(inner) };
+        backend.reload().await?;
+        for (spec, tables) in backend.specs().iter().zip(&backend.layout().tables) {
+            if !tables.queue {
+                tracing::warn!(queue = %spec.name, "the queue does not exist; it counts as empty until it does");
+            }
+        }
+        Ok(backend)
+    }
+
+    /// The queues, as configured.
+    pub fn specs(&self) -> &[QueueSpec] {
+        &self.inner.specs
+    }
+
+    /// The administration of the same database's queues.
+    pub fn store(&self) -> QueueStore {
+        QueueStore::new(self.inner.database.clone())
+    }
+
+    /// The lease that fits all of these queues: short enough that none of them runs out between two renewals.
+    pub fn lease_policy(&self) -> LeasePolicy {
+        let shortest = self.specs().iter().map(QueueSpec::lease).min_by_key(|lease| lease.ttl);
+        shortest.unwrap_or_default()
+    }
+
+    /// Selects every message of every queue: for workers without routes of their own.
+    pub fn selectors(&self) -> Arc<[Selector]> {
+        let all = self.specs().iter().map(|spec| Selector {
+            table: spec.name.table(),
+            events: [EventKind::Insert].into_iter().collect(),
+            filter: None,
+        });
+        all.collect()
+    }
+
+    /// The queue that a task belongs to.
+    pub fn queue_of(&self, table: &TableName) -> Option<&QueueName> {
+        self.index(table).map(|index| &self.inner.specs[index].name)
+    }
+
+    /// The queue that a wake-up is about, if it is one of ours.
+    pub(super) fn queue_of_wake(&self, wake: &Wake) -> Option<usize> {
+        let index = |name| self.index(&QueueName::new(name).ok()?.table());
+        wake.names().find_map(index)
+    }
+
+    /// Notes that messages become visible at another time than a look may have seen.
+    pub(super) fn note_change(&self, queue: usize) {
+        self.inner.changed.lock().insert(queue);
+        self.inner.change.notify_one();
+    }
+
+    /// Waits for such notes and takes them. Cancel safe.
+    pub(super) async fn changed(&self) -> BTreeSet<usize> {
+        loop {
+            let changed = std::mem::take(&mut *self.inner.changed.lock());
+            if !changed.is_empty() {
+                return changed;
+            }
+            self.inner.change.notified().await;
+        }
+    }
+
+    pub(super) fn index(&self, table: &TableName) -> Option<usize> {
+        self.inner.by_table.get(table).copied()
+    }
+
+    /// Which queue and which message a task is.
+    pub(super) fn locate(&self, task: &TaskRef) -> Option<(usize, i64)> {
+        let TaskId::Key(id) = &task.id else {
+            return None;
+        };
+        Some((self.index(&task.table)?, id.parse().ok()?))
+    }
+
+    pub(super) fn task_ref(&self, queue: usize, id: i64) -> TaskRef {
+        TaskRef {
+            table: self.inner.specs[queue].name.table(),
+            id: TaskId::Key(id.to_string().into()),
+        }
+    }
+
+    pub(super) fn layout(&self) -> Arc<Layout> {
+        Arc::clone(&self.inner.layout.read())
+    }
+
+    /// Looks again which queues are there, and makes the missing ones if configured so.
+    pub(super) async fn reload(&self) -> Result<(), QueueError> {
+        let inner = &*self.inner;
+        let mut layout = Layout::load(&inner.database, &inner.specs).await?;
+        if inner.create_missing && layout.incomplete(&inner.specs) {
+            let store = self.store();
+            for (spec, tables) in inner.specs.iter().zip(&layout.tables) {
+                if !tables.queue {
+                    store.create(&spec.name, super::store::Kind::Logged).await?;
+                }
+                if let (Some(letters), false) = (&spec.dead_letters, tables.dead_letters) {
+                    store.create(letters, super::store::Kind::Logged).await?;
+                }
+            }
+            layout = Layout::load(&inner.database, &inner.specs).await?;
+        }
+        *inner.layout.write() = Arc::new(layout);
+        Ok(())
+    }
+
+    /// Looks again if something was missing last time.
+    pub(super) async fn reload_if_incomplete(&self) -> Result<(), QueueError> {
+        if self.layout().incomplete(self.specs()) {
+            self.reload().await?;
+        }
+        Ok(())
+    }
+
+    /// The queues that selectors name and that exist, the most important first; those of equal priority in turn.
+    pub(super) fn queues(&self, selectors: &[Selector]) -> Result<Vec<usize>, QueueError> {
+        let layout = self.layout();
+        let mut queues = Vec::new();
+        for selector in selectors {
+            let Some(index) = self.index(&selector.table) else {
+                continue;
+            };
+            if selector.filter.is_some() {
+                return Err(QueueError::Filtered(selector.table.clone()));
+            }
+            if layout.tables[index].queue && !queues.contains(&index) {
+                queues.push(index);
+            }
+        }
+        queues.sort_by_key(|index| std::cmp::Reverse(self.specs()[*index].priority));
+        let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
+        for equals in queues.chunk_by_mut(|a, b| self.specs()[*a].priority == self.specs()[*b].priority) {
+            let first = turn % equals.len();
+            equals.rotate_left(first);
+        }
+        Ok(queues)
+    }
+
+    /// How many more messages of a queue this process may hold.
+    pub(super) fn room(&self, queue: usize, limit: i64) -> i64 {
+        let Some(max) = self.specs()[queue].concurrency else {
+            return limit;
+        };
+        let held = self.inner.in_flight.lock().count(queue, tokio::time::Instant::now());
+        limit.min(i64::from(max.saturating_sub(held)))
+    }
+
+    /// Until when a claim or a renewal of now is good.
+    pub(super) fn lease_end(&self, queue: usize) -> tokio::time::Instant {
+        tokio::time::Instant::now() + self.specs()[queue].lease().ttl
+    }
+
+    /// Runs a statement and reads its answer.
+    pub(super) async fn run(
+        &self,
+        doing: &'static str,
+        statement: Statement,
+    ) -> Result<Vec<Answer>, QueueError> {
+        if statement.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (text, params) = statement.finish();
+        let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
+            params.iter().map(|param| &**param as _).collect();
+        let client = self.inner.database.get().await?;
+        let failed = QueueError::doing(doing);
+        let prepared = client.prepare_cached(&text).await.map_err(&failed)?;
+        let rows = client.query(&prepared, &params).await.map_err(&failed)?;
+        Ok(rows.into_iter().map(Answer::read).collect())
+    }
+
+    /// Whether an error means that a queue came or went since we looked.
+    pub(super) fn is_stale(error: &QueueError) -> bool {
+        matches!(
+            error.sql_state(),
+            Some(&SqlState::UNDEFINED_TABLE | &SqlState::UNDEFINED_COLUMN | &SqlState::UNDEFINED_FUNCTION)
+        )
+    }
+}
+
+impl Answer {
+    fn read(row: Row) -> Self {
+        let kind = match row.get::<_, i16>(0) {
+            0 => Kind::Claimed,
+            1 => Kind::GivenUp,
+            _ => Kind::Held,
+        };
+        Self {
+            kind,
+            queue: usize::try_from(row.get::<_, i32>(1)).expect("our own number comes back"),
+            id: row.get(2),
+            attempt: row.get(3),
+            row,
+        }
+    }
+
+    /// The message of a claim.
+    pub(super) fn message(&self) -> Payload {
+        payload(self.row.get(5))
+    }
+
+    /// The headers of a claim.
+    pub(super) fn headers(&self) -> Option<Payload> {
+        self.row.get::<_, Option<String>>(6).map(|text| payload(Some(text)))
+    }
+
+    /// How long a claimed message had been visible.
+    pub(super) fn waited(&self) -> Option<Duration> {
+        let seconds: Option<f64> = self.row.get(7);
+        Duration::try_from_secs_f64(seconds?.max(0.0)).ok()
+    }
+}

@@ -1,0 +1,226 @@
+//! Claiming: reading messages, with what was tried too often taken out on the way.
+
+use rowcall_core::{
+    EventKind, Lease, LeaseKey, MachineId, Payload, Task,
+    ports::{ClaimBatch, ClaimOrder, ClaimOutcome, ClaimRules, Claimed, Ineligible},
+};
+use serde_json::value::RawValue;
+
+use super::{
+    backend::{Answer, MAX_QUEUES_AT_ONCE, QueueBackend},
+    error::QueueError,
+    layout::Layout,
+    statement::{ClaimPart, Kind, Leases, Statement},
+};
+
+/// A claim that found messages to give up reads again, this many times at most.
+const MAX_ROUNDS: u32 = 16;
+
+/// One claim of several queues, in the making.
+pub(super) struct Claim {
+    pub(super) queues: Vec<usize>,
+    pub(super) limit: i64,
+    pub(super) newest_first: bool,
+    pub(super) only: Option<i64>,
+}
+
+impl Claim {
+    pub(super) fn batch(queues: Vec<usize>, batch: &ClaimBatch) -> Self {
+        Self {
+            queues,
+            limit: i64::from(batch.limit),
+            newest_first: batch.order == ClaimOrder::NewestFirst,
+            only: None,
+        }
+    }
+
+    /// Adds the claim to a statement.
+    pub(super) fn write(
+        &self,
+        backend: &QueueBackend,
+        layout: &Layout,
+        statement: &mut Statement,
+        settled: Option<(usize, &Leases)>,
+    ) {
+        let parts: Vec<ClaimPart<'_>> = self
+            .queues
+            .iter()
+            .map(|&queue| ClaimPart {
+                queue,
+                spec: &backend.specs()[queue],
+                tables: &layout.tables[queue],
+                cap: backend.room(queue, self.limit),
+                newest_first: self.newest_first,
+                only: self.only,
+            })
+            .filter(|part| part.cap > 0)
+            .collect();
+        if self.limit > 0 && !parts.is_empty() {
+            statement.claim(self.limit, &parts, settled);
+        }
+    }
+}
+
+impl QueueBackend {
+    /// Claims from any number of queues.
+    pub(super) async fn claim_batch(
+        &self,
+        rules: &ClaimRules,
+        batch: &ClaimBatch,
+    ) -> Result<Vec<Claimed>, QueueError> {
+        match self.claim_groups(rules, batch).await {
+            Err(error) if Self::is_stale(&error) => {
+                self.reload().await?;
+                self.claim_groups(rules, batch).await
+            }
+            other => other,
+        }
+    }
+
+    async fn claim_groups(
+        &self,
+        rules: &ClaimRules,
+        batch: &ClaimBatch,
+    ) -> Result<Vec<Claimed>, QueueError> {
+        let queues = self.queues(&batch.selectors)?;
+        let mut all = Vec::new();
+        for group in queues.chunks(MAX_QUEUES_AT_ONCE) {
+            let mut claim = Claim::batch(group.to_vec(), batch);
+            for _ in 0..MAX_ROUNDS {
+                claim.limit = i64::from(batch.limit) - i64::try_from(all.len()).unwrap_or(i64::MAX);
+                if claim.limit <= 0 {
+                    return Ok(all);
+                }
+                let mut statement = Statement::default();
+                claim.write(self, &self.layout(), &mut statement, None);
+                let answers = self.run("claiming messages", statement).await?;
+                let (claimed, given_up) = self.take(&rules.machine, answers);
+                all.extend(claimed);
+                if given_up == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Turns an answer into claimed tasks, in the order of their ids within each queue, and counts those given up.
+    pub(super) fn take(&self, machine: &MachineId, answers: Vec<Answer>) -> (Vec<Claimed>, usize) {
+        let mut given_up = 0;
+        let mut claimed = Vec::with_capacity(answers.len());
+        for answer in answers {
+            let queue = &self.specs()[answer.queue].name;
+            match answer.kind {
+                Kind::Held => {}
+                Kind::GivenUp => {
+                    given_up += 1;
+                    tracing::warn!(%queue, msg_id = answer.id, attempts = answer.attempt,
+                        "gave up a message: none of its attempts ended");
+                    metrics::counter!("rowcall_queue_dead_letters_total", "queue" => queue.to_string()).increment(1);
+                }
+                Kind::Claimed => {
+                    if let Some(waited) = answer.waited() {
+                        metrics::histogram!("rowcall_queue_wait_seconds", "queue" => queue.to_string())
+                            .record(waited);
+                    }
+                    claimed.push((answer.id, self.claimed(machine, &answer)));
+                }
+            }
+        }
+        // Parts of a statement answer in any order of rows; queues stay together.
+        for same in claimed.chunk_by_mut(|(_, a), (_, b)| a.task.task.table == b.task.task.table) {
+            same.sort_by_key(|(id, _)| *id);
+        }
+        (claimed.into_iter().map(|(_, claimed)| claimed).collect(), given_up)
+    }
+
+    fn claimed(&self, machine: &MachineId, answer: &Answer) -> Claimed {
+        let spec = &self.specs()[answer.queue];
+        let attempt = u32::try_from(answer.attempt).unwrap_or(1);
+        let (message, until) = (answer.message(), self.lease_end(answer.queue));
+        let mut in_flight = self.inner.in_flight.lock();
+        if spec.pops() {
+            in_flight.pop(answer.queue, answer.id, message.clone(), until);
+        } else {
+            in_flight.hold(answer.queue, answer.id, until);
+        }
+        drop(in_flight);
+        let task = self.task_ref(answer.queue, answer.id);
+        let lease = Lease::granted(LeaseKey {
+            task: task.clone(),
+            machine: machine.clone(),
+            attempt,
+        });
+        let task = Task {
+            source: task.table.clone(),
+            task,
+            event: EventKind::Insert,
+            key: Some(key(spec.name.as_str(), answer.id, answer.headers().as_ref())),
+            raw_data: message,
+            old_data: None,
+            row: None,
+            attempt,
+            retry_count: attempt.saturating_sub(1),
+            attempted_by: Vec::new(),
+            created_at: answer.row.get(4),
+        };
+        Claimed { lease, task }
+    }
+
+    /// Claims one named message.
+    pub(super) async fn claim_one(
+        &self,
+        rules: &ClaimRules,
+        queue: usize,
+        id: i64,
+    ) -> Result<ClaimOutcome, QueueError> {
+        let claim = Claim {
+            queues: vec![queue],
+            limit: 1,
+            newest_first: false,
+            only: Some(id),
+        };
+        // Naming a message would jump the queue of its group.
+        let grouped = self.specs()[queue].order.function().is_some();
+        let mut statement = Statement::default();
+        if !grouped {
+            claim.write(self, &self.layout(), &mut statement, None);
+        }
+        let answers = self.run("claiming a message", statement).await?;
+        let (claimed, given_up) = self.take(&rules.machine, answers);
+        if let Some(claimed) = claimed.into_iter().next() {
+            return Ok(ClaimOutcome::Won(Box::new(claimed)));
+        }
+        if given_up > 0 {
+            return Ok(ClaimOutcome::Ineligible(Ineligible::NeedsAttention));
+        }
+        let Some(view) = self.view_one(queue, id).await? else {
+            return Ok(ClaimOutcome::Gone);
+        };
+        Ok(match view.state {
+            Some(state) if state.is_final() => ClaimOutcome::Ineligible(Ineligible::Final),
+            // Delayed by its sender, or between two attempts.
+            _ if view.retry_at.is_some() && view.task.attempt == 0 => {
+                ClaimOutcome::Ineligible(Ineligible::AlreadyAttempted)
+            }
+            _ => ClaimOutcome::Held { by: None },
+        })
+    }
+}
+
+/// What names a message for its handler: `{queue, msg_id}`, and its headers where it has some.
+pub(super) fn key(queue: &str, id: i64, headers: Option<&Payload>) -> Payload {
+    #[derive(serde::Serialize)]
+    struct Key<'a> {
+        queue: &'a str,
+        msg_id: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        headers: Option<&'a RawValue>,
+    }
+    Payload::from_value(&Key {
+        queue,
+        msg_id: id,
+        headers: headers.map(Payload::raw),
+    })
+    .expect("plain data serialises")
+}

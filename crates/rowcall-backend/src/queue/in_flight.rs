@@ -1,0 +1,52 @@
+//! Which messages this process holds: for the limits per queue, and for popped messages, which are nowhere else.
+
+use std::collections::HashMap;
+
+use rowcall_core::Payload;
+use tokio::time::Instant;
+
+/// One held message.
+#[derive(Debug)]
+struct Held {
+    /// When its lease runs out unless renewed; then it no longer counts.
+    until: Instant,
+    /// What was popped.
+    popped: Option<Payload>,
+}
+
+/// The messages this process holds.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    held: HashMap<(usize, i64), Held>,
+}
+
+impl InFlight {
+    /// Notes a claim or a renewal.
+    pub(super) fn hold(&mut self, queue: usize, id: i64, until: Instant) {
+        self.held
+            .entry((queue, id))
+            .and_modify(|held| held.until = until)
+            .or_insert(Held {
+                until,
+                popped: None,
+            });
+    }
+
+    /// Notes a pop.
+    pub(super) fn pop(&mut self, queue: usize, id: i64, message: Payload, until: Instant) {
+        let popped = Some(message);
+        self.held.insert((queue, id), Held { until, popped });
+    }
+
+    /// Forgets a message, and returns it when it was popped.
+    pub(super) fn end(&mut self, queue: usize, id: i64) -> Option<Payload> {
+        self.held.remove(&(queue, id))?.popped
+    }
+
+    /// How many messages of a queue are held. Leases that ran out are forgotten, so this is bounded by what can be held.
+    pub(super) fn count(&mut self, queue: usize, now: Instant) -> u32 {
+        self.held.retain(|_, held| held.until > now);
+        let count = self.held.keys().filter(|(held, _)| *held == queue).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+}

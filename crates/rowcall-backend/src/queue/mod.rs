@@ -1,0 +1,33 @@
+//! Queues of pgmq as a source of tasks.
+//!
+//! A message is a task, its visibility time-out is the lease, and the number of reads is the fence. [`QueueBackend`] is the
+//! coordinator, [`QueueSignals`] wakes it, [`QueueStore`] is for producers and people, [`install()`] puts pgmq and the wake-up
+//! helpers into a database, and [`Worker`] runs typed handlers without an engine.
+//!
+//! Everything works on pgmq 1.4.4 (what older Supabase projects have) and later, beside other workers: AIMQ, pgmq-js, the
+//! `pgmq` of PyPI, supabase-js. Requirements: `docs/queues.md`.
+
+mod backend;
+mod claim;
+mod coordinator;
+mod database;
+mod error;
+mod in_flight;
+pub mod install;
+mod layout;
+mod name;
+mod settle;
+mod signals;
+mod spec;
+mod statement;
+mod store;
+mod view;
+
+pub use backend::{QueueBackend, QueueOptions};
+pub use database::Database;
+pub use error::QueueError;
+pub use install::{Install, install};
+pub use name::{MAX_QUEUE_NAME_BYTES, QueueName, QueueNameError};
+pub use signals::{QueueSignals, SignalOptions, Wake};
+pub use spec::{DEFAULT_MAX_ATTEMPTS, DEFAULT_VISIBILITY, Finish, QueueSpec, ReadOrder, RetryDelay};
+pub use store::{Kind, MAX_READ, MAX_SEND_BATCH, Message, Metrics, Queue, QueueStore};

@@ -1,0 +1,312 @@
+//! Settling, renewing and releasing, always fenced by the number of reads.
+
+use std::collections::{BTreeMap, HashSet};
+
+use rowcall_core::{
+    LeaseKey,
+    ports::{ClaimBatch, ClaimRules, Claimed, Fence, Settlement, Verdict},
+};
+
+use super::{
+    backend::{Answer, MAX_QUEUES_AT_ONCE, QueueBackend},
+    claim::Claim,
+    error::QueueError,
+    layout::Layout,
+    name::QueueName,
+    spec::{QueueSpec, RetryDelay},
+    statement::{Kind, Leases, Statement, combines},
+};
+
+/// Error messages are stored in dead letters; longer ones are cut.
+const MAX_ERROR_BYTES: usize = 8 * 1024;
+
+/// The settlements of one queue.
+#[derive(Default)]
+struct QueueSettlement {
+    done: Leases,
+    retry: Leases,
+    delays: Vec<Option<f64>>,
+    dead: Leases,
+    errors: Vec<String>,
+}
+
+impl QueueSettlement {
+    fn push(&mut self, spec: &QueueSpec, gives_up: bool, id: i64, attempt: i32, verdict: &Verdict) {
+        match verdict {
+            Verdict::Completed(_) | Verdict::Canceled { .. } => self.done.push(id, attempt),
+            Verdict::Failed { error, .. } if gives_up && spec.exhausted(attempt.unsigned_abs()) => {
+                self.dead.push(id, attempt);
+                self.errors.push(cut(error));
+            }
+            Verdict::Failed { retry_in, .. } => {
+                let own = match spec.retry {
+                    RetryDelay::AtExpiry => None,
+                    RetryDelay::After(backoff) => Some(backoff.delay(attempt.unsigned_abs(), 0.0)),
+                };
+                self.retry.push(id, attempt);
+                self.delays.push(retry_in.or(own).map(|delay| delay.as_secs_f64()));
+            }
+        }
+    }
+
+    fn write(&self, i: usize, backend: &QueueBackend, layout: &Layout, statement: &mut Statement) {
+        let (spec, tables) = (&backend.specs()[i], &layout.tables[i]);
+        statement.done(i, spec, tables, &self.done);
+        statement.retry(i, spec, &self.retry, &self.delays);
+        statement.give_up(i, spec, tables, &self.dead, &self.errors);
+    }
+
+    /// Delays make messages visible at times that no trigger tells.
+    fn note(&self, queue: usize, backend: &QueueBackend) {
+        if !self.retry.is_empty() {
+            backend.note_change(queue);
+        }
+    }
+
+    fn all(&self) -> Leases {
+        let mut all = self.done.clone();
+        for leases in [&self.retry, &self.dead] {
+            all.ids.extend(&leases.ids);
+            all.attempts.extend(&leases.attempts);
+        }
+        all
+    }
+}
+
+fn cut(error: &str) -> String {
+    let mut end = error.len().min(MAX_ERROR_BYTES);
+    while !error.is_char_boundary(end) {
+        end -= 1;
+    }
+    // PostgreSQL's text has no NUL.
+    error[..end].replace('\0', "\u{fffd}")
+}
+
+/// Settlements or leases by queue; popped ones need no statement, unknown tasks have no lease.
+struct Sorted<'a, T> {
+    by_queue: BTreeMap<usize, Vec<(i64, i32, &'a T)>>,
+    popped: HashSet<(usize, i64)>,
+}
+
+impl QueueBackend {
+    fn sort<'a, T>(&self, all: &'a [T], key: impl Fn(&T) -> &LeaseKey) -> Sorted<'a, T> {
+        let mut sorted = Sorted {
+            by_queue: BTreeMap::new(),
+            popped: HashSet::new(),
+        };
+        for one in all {
+            let key = key(one);
+            let Some((queue, id)) = self.locate(&key.task) else {
+                continue;
+            };
+            let Ok(attempt) = i32::try_from(key.attempt) else {
+                continue;
+            };
+            if self.specs()[queue].pops() {
+                sorted.popped.insert((queue, id));
+            } else {
+                sorted.by_queue.entry(queue).or_default().push((id, attempt, one));
+            }
+        }
+        sorted
+    }
+
+    /// Which of the leases asked for were still ours, in the order asked.
+    fn fences<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a LeaseKey>,
+        held: &HashSet<(usize, i64)>,
+    ) -> Vec<Fence> {
+        keys.map(|key| match self.locate(&key.task) {
+            Some(place) if held.contains(&place) => Fence::Held,
+            Some((queue, id)) => {
+                self.inner.in_flight.lock().end(queue, id);
+                let queue = &self.specs()[queue].name;
+                tracing::warn!(%queue, msg_id = id, attempt = key.attempt, "the lease on a message was lost");
+                metrics::counter!("rowcall_queue_fenced_total", "queue" => queue.to_string()).increment(1);
+                Fence::Lost
+            }
+            None => Fence::Lost,
+        })
+        .collect()
+    }
+
+    /// Writes verdicts, one statement per queue.
+    pub(super) async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<Fence>, QueueError> {
+        let (mut held, work) = self.verdicts(settlements);
+        let layout = self.layout();
+        for (queue, work) in work {
+            let mut statement = Statement::default();
+            work.write(queue, self, &layout, &mut statement);
+            held.extend(held_of(&self.run("settling messages", statement).await?));
+            work.note(queue, self);
+        }
+        self.ended(&held);
+        Ok(self.fences(settlements.iter().map(|one| &one.lease), &held))
+    }
+
+    /// Sorts verdicts by queue; those on popped messages are settled by this.
+    fn verdicts(
+        &self,
+        settlements: &[Settlement],
+    ) -> (HashSet<(usize, i64)>, BTreeMap<usize, QueueSettlement>) {
+        let layout = self.layout();
+        let sorted = self.sort(settlements, |one| &one.lease);
+        let mut work: BTreeMap<usize, QueueSettlement> = BTreeMap::new();
+        for (queue, ones) in sorted.by_queue {
+            let spec = &self.specs()[queue];
+            let gives_up = layout.tables[queue].gives_up(spec);
+            let entry = work.entry(queue).or_default();
+            for (id, attempt, one) in ones {
+                entry.push(spec, gives_up, id, attempt, &one.verdict);
+            }
+            count_dead(&spec.name, entry.dead.ids.len());
+            if entry.retry.ids.iter().zip(&entry.retry.attempts).any(|(_, attempt)| spec.exhausted(attempt.unsigned_abs())) {
+                tracing::error!(queue = %spec.name, dead_letters = spec.dead_letters.as_ref().map(QueueName::as_str),
+                    "the dead letter queue does not exist: messages that should go there are tried again; create it");
+            }
+        }
+        (sorted.popped, work)
+    }
+
+    fn ended(&self, held: &HashSet<(usize, i64)>) {
+        let mut in_flight = self.inner.in_flight.lock();
+        for (queue, id) in held {
+            in_flight.end(*queue, *id);
+        }
+    }
+
+    /// Settles and claims, in one statement where that is possible: one queue to settle, no groups, not too many queues.
+    pub(super) async fn settle_and_claim_all(
+        &self,
+        rules: &ClaimRules,
+        settlements: &[Settlement],
+        batch: &ClaimBatch,
+    ) -> Result<(Vec<Fence>, Vec<Claimed>), QueueError> {
+        let queues = self.queues(&batch.selectors)?;
+        let (mut held, mut work) = self.verdicts(settlements);
+        let together = work.len() == 1
+            && batch.limit > 0
+            && queues.len() <= MAX_QUEUES_AT_ONCE
+            && queues.iter().all(|queue| combines(&self.specs()[*queue]));
+        let Some((queue, one)) = together.then(|| work.pop_first()).flatten() else {
+            let fences = self.settle_all(settlements).await?;
+            // The verdicts are written: a claim that fails now must not make the caller write them again.
+            let claimed = self.claim_batch(rules, batch).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "settled, but could not claim");
+                Vec::new()
+            });
+            return Ok((fences, claimed));
+        };
+        let layout = self.layout();
+        let mut statement = Statement::default();
+        one.write(queue, self, &layout, &mut statement);
+        let settled = one.all();
+        // What is being settled makes room for as many of the same queue.
+        self.ended(&settled.ids.iter().map(|id| (queue, *id)).collect());
+        Claim::batch(queues, batch).write(self, &layout, &mut statement, Some((queue, &settled)));
+        let answers = self.run("settling and claiming messages", statement).await?;
+        held.extend(held_of(&answers));
+        one.note(queue, self);
+        let (mut claimed, given_up) = self.take(&rules.machine, answers);
+        let short = batch.limit.saturating_sub(u32::try_from(claimed.len()).unwrap_or(u32::MAX));
+        if given_up > 0 && short > 0 {
+            let rest = ClaimBatch {
+                limit: short,
+                ..batch.clone()
+            };
+            match self.claim_batch(rules, &rest).await {
+                Ok(more) => claimed.extend(more),
+                Err(error) => tracing::warn!(%error, "could not claim the rest"),
+            }
+        }
+        Ok((self.fences(settlements.iter().map(|one| &one.lease), &held), claimed))
+    }
+
+    /// Prolongs leases.
+    pub(super) async fn renew_all(&self, leases: &[LeaseKey]) -> Result<Vec<Fence>, QueueError> {
+        let held = self.each_queue("renewing leases", leases, Statement::renew).await?;
+        let mut in_flight = self.inner.in_flight.lock();
+        for &(queue, id) in &held {
+            in_flight.hold(queue, id, self.lease_end(queue));
+        }
+        drop(in_flight);
+        Ok(self.fences(leases.iter(), &held))
+    }
+
+    /// Says which leases are still ours.
+    pub(super) async fn check_all(&self, leases: &[LeaseKey]) -> Result<Vec<Fence>, QueueError> {
+        let held = self.each_queue("checking leases", leases, Statement::check).await?;
+        Ok(self.fences(leases.iter(), &held))
+    }
+
+    /// Gives messages back. Popped ones are sent again, because they are nowhere else.
+    pub(super) async fn release_all(&self, leases: &[LeaseKey]) -> Result<Vec<Fence>, QueueError> {
+        let held = self.each_queue("releasing messages", leases, Statement::release).await?;
+        let popped: Vec<(usize, rowcall_core::Payload)> = {
+            let mut in_flight = self.inner.in_flight.lock();
+            held.iter()
+                .filter_map(|(queue, id)| Some((*queue, in_flight.end(*queue, *id)?)))
+                .collect()
+        };
+        for (queue, message) in popped {
+            let name = &self.specs()[queue].name;
+            self.store().send(name, &message, std::time::Duration::ZERO).await?;
+        }
+        let queues: HashSet<usize> = held.iter().map(|(queue, _)| *queue).collect();
+        self.announce(&queues).await;
+        Ok(self.fences(leases.iter(), &held))
+    }
+
+    /// Runs one kind of statement per queue over leases; those on popped messages always hold.
+    async fn each_queue(
+        &self,
+        doing: &'static str,
+        leases: &[LeaseKey],
+        write: impl Fn(&mut Statement, usize, &QueueSpec, &Leases),
+    ) -> Result<HashSet<(usize, i64)>, QueueError> {
+        let sorted = self.sort(leases, |key| key);
+        let mut held = sorted.popped;
+        for (queue, ones) in sorted.by_queue {
+            let mut these = Leases::default();
+            for (id, attempt, _) in ones {
+                these.push(id, attempt);
+            }
+            let mut statement = Statement::default();
+            write(&mut statement, queue, &self.specs()[queue], &these);
+            held.extend(held_of(&self.run(doing, statement).await?));
+        }
+        Ok(held)
+    }
+
+    /// Tells sleeping workers that messages came back, which no trigger sees. A hint only: polling finds them as well.
+    pub(super) async fn announce(&self, queues: &HashSet<usize>) {
+        for &queue in queues {
+            let payload = serde_json::json!({ "queue": self.specs()[queue].name }).to_string();
+            let told = async {
+                let client = self.inner.database.get().await?;
+                client
+                    .execute("select pg_notify('rowcall_queue', $1::text)", &[&payload])
+                    .await
+                    .map_err(QueueError::doing("telling other workers"))
+            };
+            if let Err(error) = told.await {
+                tracing::debug!(%error, "nobody was told about a message that came back");
+            }
+        }
+    }
+}
+
+fn held_of(answers: &[Answer]) -> impl Iterator<Item = (usize, i64)> {
+    answers
+        .iter()
+        .filter(|answer| answer.kind == Kind::Held)
+        .map(|answer| (answer.queue, answer.id))
+}
+
+fn count_dead(queue: &QueueName, dead: usize) {
+    if dead > 0 {
+        metrics::counter!("rowcall_queue_dead_letters_total", "queue" => queue.to_string())
+            .increment(dead as u64);
+    }
+}

@@ -1,0 +1,257 @@
+//! Wake-ups from the database: gated NOTIFY, the time of the next message, and polling underneath.
+
+mod listen;
+#[cfg(test)]
+mod simulation;
+mod wake;
+mod watch;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, stream::BoxStream};
+use rowcall_core::{Backoff, Signal, SourceError, ports::SignalSource};
+use tokio::{
+    sync::{mpsc, watch as flag},
+    time::{Instant, sleep_until},
+};
+
+pub use wake::Wake;
+
+use self::{
+    listen::Listener,
+    watch::{Looked, Rhythm, Watch},
+};
+use super::{
+    backend::QueueBackend,
+    error::QueueError,
+    view::Due,
+};
+
+/// Signals nobody has taken yet; then the watching waits, and what happens meanwhile becomes one signal per queue.
+const MAX_PENDING_SIGNALS: usize = 64;
+/// A connection that lived this long was a good one: the next attempt comes fast again.
+const STABLE: Duration = Duration::from_secs(30);
+/// How soon a lost connection is opened again.
+const RECONNECT: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_mins(1),
+};
+
+/// How a worker is woken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SignalOptions {
+    /// Listens for the triggers' notifications. Without, or where they do not arrive, it polls.
+    pub listen: bool,
+    /// The fallback while notifications arrive.
+    pub idle: Duration,
+    /// The fallback while they do not.
+    pub poll: Duration,
+    /// At most one notification per queue in this time.
+    pub gate: Duration,
+    /// In `0.0..1.0`: spreads the reconnections of many machines. Any number that differs between machines will do.
+    pub jitter: f64,
+}
+
+impl Default for SignalOptions {
+    fn default() -> Self {
+        Self {
+            listen: true,
+            idle: Duration::from_mins(1),
+            poll: Duration::from_secs(10),
+            gate: Duration::from_millis(100),
+            jitter: 0.0,
+        }
+    }
+}
+
+/// Wake-ups for the queues of a [`QueueBackend`].
+#[derive(Debug)]
+pub struct QueueSignals {
+    backend: QueueBackend,
+    options: SignalOptions,
+    busy: flag::Sender<bool>,
+}
+
+impl QueueSignals {
+    /// Wake-ups for these queues; connects when the stream is first polled.
+    pub fn new(backend: QueueBackend, options: SignalOptions) -> Self {
+        Self {
+            backend,
+            options,
+            busy: flag::channel(false).0,
+        }
+    }
+}
+
+#[async_trait]
+impl SignalSource for QueueSignals {
+    fn signals(&self) -> BoxStream<'static, Signal> {
+        let (sender, receiver) = mpsc::channel(MAX_PENDING_SIGNALS);
+        let watching = Watching {
+            backend: self.backend.clone(),
+            options: self.options,
+            busy: self.busy.subscribe(),
+            signals: sender,
+        };
+        // Ends with the stream: the task is aborted when its handle is dropped.
+        let state = (receiver, None::<AbortOnDrop>, Some(watching));
+        futures_util::stream::unfold(state, |(mut receiver, mut task, watching)| async move {
+            if let Some(watching) = watching {
+                task = Some(AbortOnDrop(tokio::spawn(watching.run())));
+            }
+            let signal = receiver.recv().await?;
+            Some((signal, (receiver, task, None)))
+        })
+        .boxed()
+    }
+
+    async fn set_busy(&self, busy: bool) -> Result<(), SourceError> {
+        self.busy.send_replace(busy);
+        Ok(())
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The receiver of the signals is gone.
+struct Unwanted;
+
+struct Watching {
+    backend: QueueBackend,
+    options: SignalOptions,
+    busy: flag::Receiver<bool>,
+    signals: mpsc::Sender<Signal>,
+}
+
+impl Watching {
+    /// Connects, watches, and connects again, until nobody listens any more.
+    async fn run(mut self) {
+        let mut failures = 0;
+        loop {
+            let opened = Instant::now();
+            let reason = match Listener::open(&self.backend).await {
+                Ok(listener) => match self.watch(&listener).await {
+                    Ok(reason) => reason,
+                    Err(Unwanted) => return,
+                },
+                Err(error) => error.to_string(),
+            };
+            failures = if opened.elapsed() >= STABLE { 1 } else { failures + 1 };
+            let retry_in = RECONNECT.delay(failures, self.options.jitter);
+            tracing::warn!(%reason, ?retry_in, "wake-ups are lost for now; queues are polled");
+            metrics::counter!("rowcall_queue_reconnects_total").increment(1);
+            if self.send(Signal::Down { reason, retry_in }).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(retry_in).await;
+        }
+    }
+
+    /// Watches over one connection until it is lost; says why.
+    async fn watch(&mut self, listener: &Listener) -> Result<String, Unwanted> {
+        let wakes = match self.wakes(listener).await {
+            Ok(wakes) => wakes,
+            Err(error) => return Ok(error.to_string()),
+        };
+        let rhythm = Rhythm {
+            idle: self.options.idle,
+            poll: self.options.poll,
+            rearm: self.options.gate,
+        };
+        let start = Instant::now();
+        let mut watch = Watch::new(rhythm, wakes, Duration::ZERO);
+        watch.set_busy(*self.busy.borrow_and_update(), Duration::ZERO);
+        let mut tell: BTreeSet<usize> = BTreeSet::new();
+        self.send(Signal::Up).await?;
+        loop {
+            // Every branch is cancel safe: marks, flags and permits stay until they are taken.
+            tokio::select! {
+                woken = listener.woken() => {
+                    for queue in woken.queues {
+                        self.dirty(queue).await?;
+                    }
+                    if let Some(reason) = woken.closed {
+                        return Ok(reason);
+                    }
+                    watch.notified(start.elapsed());
+                }
+                changed = self.backend.changed() => {
+                    tell.extend(changed);
+                    watch.changed(start.elapsed());
+                }
+                Ok(()) = self.busy.changed() => {
+                    watch.set_busy(*self.busy.borrow_and_update(), start.elapsed());
+                }
+                () = self.signals.closed() => return Err(Unwanted),
+                () = sleep_until(start + watch.next()) => {
+                    let now = start.elapsed();
+                    let arm = watch.begin(now);
+                    let (due, xmin, xmax, armed) = match listener.look(arm).await {
+                        Ok(look) => look,
+                        Err(error) => return Ok(error.to_string()),
+                    };
+                    let next = due.iter().filter_map(|due| due.next).min();
+                    let ready = due.iter().any(|due| due.ready);
+                    watch.looked(now, Looked { ready, next, xmin, xmax, armed });
+                    self.tell(listener, &mut tell, &due).await;
+                    for due in due.into_iter().filter(|due| due.ready) {
+                        self.dirty(due.queue).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether wake-ups will come over this connection.
+    async fn wakes(&self, listener: &Listener) -> Result<bool, QueueError> {
+        if !self.options.listen {
+            return Ok(false);
+        }
+        if !listener.gates() {
+            tracing::warn!(
+                "not every queue has its wake-up trigger, so queues are polled: run `rowcall queue realtime enable`"
+            );
+            return Ok(false);
+        }
+        let arrives = listener.probe(&self.backend).await?;
+        if !arrives {
+            tracing::warn!(
+                "notifications do not arrive (a connection pooler in transaction mode?), so queues are polled: \
+                 give the database's direct URL"
+            );
+        }
+        Ok(arrives)
+    }
+
+    /// Tells sleeping workers when messages of ours come back, which no trigger sees: once per look, not per message.
+    async fn tell(&self, listener: &Listener, queues: &mut BTreeSet<usize>, due: &[Due]) {
+        for queue in std::mem::take(queues) {
+            let next = due.iter().find(|due| due.queue == queue);
+            let visible_in = match next {
+                Some(Due { ready: false, next: Some(next), .. }) => next.as_secs_f64(),
+                _ => 0.0,
+            };
+            let name = &self.backend.specs()[queue].name;
+            let payload = serde_json::json!({ "queue": name, "visible_in": visible_in }).to_string();
+            if let Err(error) = listener.tell(&payload).await {
+                tracing::debug!(%error, "nobody was told about messages that come back");
+            }
+        }
+    }
+
+    async fn dirty(&self, queue: usize) -> Result<(), Unwanted> {
+        let table = self.backend.specs()[queue].name.table();
+        self.send(Signal::Dirty { table, task: None }).await
+    }
+
+    async fn send(&self, signal: Signal) -> Result<(), Unwanted> {
+        self.signals.send(signal).await.map_err(|_| Unwanted)
+    }
+}
