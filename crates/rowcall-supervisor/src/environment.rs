@@ -40,7 +40,11 @@ const INHERITED: [&str; 23] = [
 /// What is searched when no `PATH` is set, as POSIX systems do.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Keeps of the daemon's variables those that programs may see. The daemon passes `std::env::vars_os()`.
+/// Addresses that are never reached through a proxy: the local API and the embedded stack.
+const LOCAL: &str = "localhost,127.0.0.1,::1";
+
+/// Keeps of the daemon's variables those that programs may see. The daemon passes `std::env::vars_os()`. Where a proxy is
+/// set, this machine is excepted from it, or agents would look for the daemon at the proxy.
 ///
 /// ```
 /// let vars = [("PATH", "/bin"), ("LC_ALL", "C"), ("AWS_SECRET_ACCESS_KEY", "x")];
@@ -50,12 +54,29 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub fn inherit(
     vars: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> BTreeMap<OsString, OsString> {
-    vars.into_iter()
+    let mut kept: BTreeMap<OsString, OsString> = vars
+        .into_iter()
         .filter(|(name, _)| {
             name.to_str()
                 .is_some_and(|name| INHERITED.contains(&name) || name.starts_with("LC_"))
         })
-        .collect()
+        .collect();
+    let is_proxy = |name: &OsString| {
+        let name = name.to_string_lossy().to_ascii_lowercase();
+        name.ends_with("_proxy") && name != "no_proxy"
+    };
+    if kept.keys().any(is_proxy) {
+        for name in ["NO_PROXY", "no_proxy"] {
+            let value = kept.entry(name.into()).or_default();
+            if value != "*" {
+                if !value.is_empty() {
+                    value.push(",");
+                }
+                value.push(LOCAL);
+            }
+        }
+    }
+    kept
 }
 
 /// The variables of one start. What is added later wins.
@@ -107,7 +128,16 @@ mod tests {
         ];
         let kept = inherit(vars.map(|(name, value)| (name.into(), value.into())));
         let names: Vec<_> = kept.keys().map(|name| name.to_str().unwrap()).collect();
-        assert_eq!(names, ["LC_CTYPE", "PATH", "https_proxy"]);
+        let expected = ["LC_CTYPE", "NO_PROXY", "PATH", "https_proxy", "no_proxy"];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn this_machine_is_reached_without_proxy() {
+        let vars = [("HTTP_PROXY", "http://proxy"), ("no_proxy", "corp")];
+        let kept = inherit(vars.map(|(name, value)| (name.into(), value.into())));
+        assert_eq!(kept[OsStr::new("no_proxy")], "corp,localhost,127.0.0.1,::1");
+        assert_eq!(kept[OsStr::new("NO_PROXY")], "localhost,127.0.0.1,::1");
     }
 
     #[test]

@@ -116,6 +116,8 @@ pub(super) struct Keeper {
     crashes: u32,
     /// How the last one was described.
     last_crash: String,
+    /// How much output of this start still goes to the logs of tasks that wait for it.
+    startup_left: u64,
 }
 
 /// What woke the keeper.
@@ -145,6 +147,7 @@ impl Keeper {
             in_flight: BTreeMap::new(),
             crashes: 0,
             last_crash: String::new(),
+            startup_left: 0,
         }
     }
 
@@ -213,10 +216,18 @@ impl Keeper {
         }
     }
 
+    /// A task that the worker never saw is simply forgotten.
+    fn forget(&mut self, id: u64) -> bool {
+        let Some(at) = self.waiting.iter().position(|task| task.id == id) else {
+            return false;
+        };
+        let _ = self.waiting.remove(at).reply.send(Err(stopped()));
+        true
+    }
+
     fn cancel(&mut self, id: u64, reason: &'static str) {
-        if let Some(at) = self.waiting.iter().position(|task| task.id == id) {
-            let _ = self.waiting.remove(at).reply.send(Err(stopped()));
-        } else if self.in_flight.contains_key(&id)
+        if !self.forget(id)
+            && self.in_flight.contains_key(&id)
             && let State::Ready(connection, _) = &self.state
         {
             let id = &id.to_string();
@@ -227,12 +238,13 @@ impl Keeper {
     /// A task goes on although it was called off, and it cannot be ended without its worker. The other tasks of the
     /// worker did nothing wrong: they are released, not failed.
     async fn kill(&mut self, id: u64) {
-        self.cancel(id, "stop");
-        if !self.in_flight.contains_key(&id) {
+        if self.forget(id) || !self.in_flight.contains_key(&id) {
             return;
         }
-        self.end_process(self.supervisor.options().graces.terminate)
-            .await;
+        if let Some(mut connection) = self.end_process().await {
+            // Whoever still answered on being asked to end has done its work.
+            self.drain(&mut connection).await;
+        }
         if let Some(task) = self.in_flight.remove(&id) {
             task.answer(Err(stopped()));
         }
@@ -257,6 +269,7 @@ impl Keeper {
                     machine_id: self.spec.machine.as_str(),
                     concurrency: self.spec.concurrency,
                 });
+                self.startup_left = self.limits.log_bytes;
                 let until = Instant::now() + self.options.ready_timeout;
                 self.state = State::Starting(Box::new(connection), until);
             }
@@ -348,17 +361,20 @@ impl Keeper {
         if let State::Ready(connection, _) | State::Starting(connection, _) = &mut self.state {
             connection.shutdown(self.options.shutdown_grace).await;
         }
-        self.end_process(self.supervisor.options().graces.terminate)
-            .await;
+        self.end_process().await;
     }
 
-    /// Ends the process without a word of the protocol. Its tasks are the caller's to answer.
-    async fn end_process(&mut self, grace: Duration) {
-        if let State::Ready(mut connection, _) | State::Starting(mut connection, _) =
-            std::mem::replace(&mut self.state, State::Asleep)
-        {
-            connection.stop(grace).await;
-            connection.close().await;
+    /// Ends the process without a word of the protocol. Its tasks, and what it still wrote, are the caller's to handle.
+    async fn end_process(&mut self) -> Option<Box<Connection>> {
+        match std::mem::replace(&mut self.state, State::Asleep) {
+            State::Ready(mut connection, _) | State::Starting(mut connection, _) => {
+                connection
+                    .stop(self.supervisor.options().graces.terminate)
+                    .await;
+                connection.close().await;
+                Some(connection)
+            }
+            State::Asleep | State::Resting(_) => None,
         }
     }
 

@@ -5,6 +5,8 @@
 mod bad_starts;
 mod data;
 mod endings;
+mod example;
+mod example_faults;
 mod guard;
 mod orphans;
 mod output;

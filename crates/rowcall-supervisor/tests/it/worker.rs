@@ -238,3 +238,18 @@ async fn after_a_report_the_answer_no_longer_counts() {
     assert_eq!(starts(&place), 1);
     place.close().await;
 }
+
+/// The program in the documentation of the protocol is one.
+#[tokio::test]
+async fn the_documented_smallest_worker_works() {
+    let document = include_str!("../../../../docs/worker-protocol.md");
+    let (_, rest) = document.split_once("```python\n").unwrap();
+    let (program, _) = rest.split_once("```").unwrap();
+    let place = Place::new();
+    place.file("worker.py", program);
+    for _ in 0..2 {
+        let run = task(&place, 1, r#"{"message": "hello"}"#);
+        assert_eq!(run.go().await.unwrap(), "{\"length\": 5}");
+    }
+    place.close().await;
+}

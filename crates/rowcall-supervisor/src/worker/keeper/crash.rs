@@ -27,8 +27,7 @@ impl Keeper {
 
     /// The worker cannot be understood: it is ended, and its tasks fail.
     pub(super) async fn broke_protocol(&mut self, problem: &str) {
-        self.end_process(self.supervisor.options().graces.terminate)
-            .await;
+        self.end_process().await;
         problem.clone_into(&mut self.last_crash);
         self.fail_all(AgentErrorKind::Protocol, &format!("the worker {problem}"));
         self.crashed();

@@ -112,8 +112,12 @@ impl Keeper {
     /// Output that is no message belongs to whatever the worker does just now.
     pub(super) fn output(&mut self, stream: OutputStream, line: Line<'_>) {
         if self.in_flight.is_empty() {
-            for task in &self.waiting {
-                task.log.line(stream, &line.text(self.limits.line_bytes));
+            let text = line.text(self.limits.line_bytes);
+            if let Some(left) = self.startup_left.checked_sub(text.len() as u64 + 1) {
+                self.startup_left = left;
+                for task in &self.waiting {
+                    task.log.line(stream, &text);
+                }
             }
             tracing::debug!(agent = %self.spec.agent, line = %line.text(1024), "worker output");
         }
