@@ -18,6 +18,7 @@ mod event;
 mod guard;
 mod initdb;
 mod install;
+mod keeper;
 mod layout;
 mod leftover;
 mod lock;

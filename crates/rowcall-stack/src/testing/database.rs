@@ -9,7 +9,8 @@ use std::time::UNIX_EPOCH;
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::{Client, NoTls};
 
-use super::server::{TestCluster, is_alive};
+use super::place::is_alive;
+use super::server::TestCluster;
 use super::thread::{aside, aside_blocking};
 
 /// Names are cut to this many bytes by the server.

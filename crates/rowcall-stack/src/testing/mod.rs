@@ -17,14 +17,20 @@
 //! What lives in the whole server instead of one database (roles, active replication slots) is the
 //! test's own to name uniquely and to drop; [`TestDb::unique`] makes such names.
 //!
+//! Tests that stop, restart or kill a server make a [`PrivateCluster`].
+//!
 //! `ROWCALL_TEST_PG_BIN` names the directory of the server programs to use; without it they come
 //! from where the daemon would take them.
 //!
 //! Everything here panics when it fails: it is for tests only.
 
 mod database;
+mod instance;
+mod meeting;
+mod place;
 mod server;
 mod thread;
 
 pub use database::TestDb;
-pub use server::{TestCluster, scratch_dir};
+pub use place::scratch_dir;
+pub use server::{PrivateCluster, ServerEnd, TestCluster};

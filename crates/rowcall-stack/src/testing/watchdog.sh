@@ -42,7 +42,10 @@ while kill -0 "$server" 2>/dev/null; do
     continue
   fi
   kill -INT "$server"
-  break
+  wait "$server"
+  rm -rf "$directory/data" "$directory/run" "$directory/stopping"
+  exit 0
 done
+# It ended by itself: what it left stays for whoever wants to know why, or starts it again.
+rm -f "$directory/ready"
 wait "$server"
-rm -rf "$directory/data" "$directory/run" "$directory/stopping"

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rowcall_stack::testing::{TestCluster, TestDb};
+use rowcall_stack::testing::{PrivateCluster, ServerEnd, TestCluster, TestDb};
 use tokio_postgres::NoTls;
 
 async fn exists(database: &str) -> bool {
@@ -104,5 +104,25 @@ async fn both_urls_log_in_with_the_password_only() {
             code,
             Some(tokio_postgres::error::SqlState::INVALID_PASSWORD)
         );
+    }
+}
+
+#[tokio::test]
+async fn a_server_of_ones_own_can_be_killed_and_started_again() {
+    let cluster = PrivateCluster::start().await;
+    let run = async |statement: &str| {
+        let url = cluster.url_of("postgres");
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+        tokio::spawn(async move { drop(connection.await) });
+        client.batch_execute(statement).await
+    };
+    run("create table kept (id int)").await.expect("a table");
+    for how in [ServerEnd::Fast, ServerEnd::Immediate, ServerEnd::Kill] {
+        cluster.end(how).await;
+        run("select 1").await.expect_err("it has ended");
+        cluster.start_again().await;
+        run("insert into kept values (1)")
+            .await
+            .expect("the table is there");
     }
 }

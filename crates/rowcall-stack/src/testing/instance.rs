@@ -1,0 +1,163 @@
+//! One scratch server: its files, its start and its end.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::place::{free_port, make, wait_for};
+use crate::cluster::scratch::{
+    self, Account, Durability, Install, NewCluster, Readiness, Settings,
+};
+
+/// How long a started server may take to answer.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+/// How long a server may take to end.
+const END_LIMIT: Duration = Duration::from_mins(2);
+/// Small segments keep a scratch cluster small.
+const WAL_SEGMENT_MIB: u32 = 1;
+
+/// A scratch server; also what is written down for other processes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Instance {
+    /// Its directory: `data`, `run`, `log`, `pid`, and `ready` while it may be used.
+    pub(super) directory: PathBuf,
+    pub(super) port: u16,
+    pub(super) password: String,
+    pub(super) bin_dir: PathBuf,
+    pub(super) version: String,
+}
+
+/// The directory of server programs to use for tests.
+pub(super) fn explicit_bin_dir() -> Option<PathBuf> {
+    std::env::var_os("ROWCALL_TEST_PG_BIN").map(PathBuf::from)
+}
+
+impl Instance {
+    /// Makes the files of a server in a new directory.
+    pub(super) fn make(directory: PathBuf) -> Self {
+        let account = Account::for_server();
+        let install = match scratch::find_install(explicit_bin_dir(), &account) {
+            Ok(install) => install,
+            Err(error) => panic!("{error}"),
+        };
+        make(&directory, 0o755);
+        make(&directory.join("run"), 0o700);
+        for directory in [directory.clone(), directory.join("run")] {
+            account.take_over(&directory).expect("chown");
+        }
+        let this = Self {
+            port: free_port(),
+            password: format!("{:032x}", rand::random::<u128>()),
+            bin_dir: install.bin_dir.clone(),
+            version: install.version.to_string(),
+            directory,
+        };
+        this.init(&install, &account);
+        this
+    }
+
+    fn init(&self, install: &Install, account: &Account) {
+        let cluster = NewCluster {
+            install,
+            account,
+            directory: &self.data(),
+            password: &self.password,
+            wal_segment_mib: Some(WAL_SEGMENT_MIB),
+        };
+        if let Err(error) = cluster.make() {
+            panic!("{error}");
+        }
+    }
+
+    /// Starts the watchdog, which starts the server, and waits until it answers.
+    ///
+    /// The watchdog ends the server when no process registered in `users` has been alive for
+    /// `idle_seconds`.
+    pub(super) fn launch(&self, users: &Path, idle_seconds: u32) {
+        let settings = Settings {
+            port: self.port,
+            socket_dir: &self.socket_dir(),
+            ipv6: false,
+            durability: Durability::Scratch,
+        };
+        let mut watchdog = Command::new("/bin/sh");
+        watchdog
+            .args(["-c", include_str!("watchdog.sh"), "rowcall-test-watchdog"])
+            .arg(&self.directory)
+            .arg(users)
+            .arg(idle_seconds.to_string())
+            .arg(self.bin_dir.join("postgres"))
+            .args(settings.arguments(&self.data()));
+        scratch::postgres_environment(&mut watchdog);
+        Account::for_server().apply(&mut watchdog);
+        // Detached: it outlives this process, and the terminal's Ctrl-C must not reach it.
+        watchdog.process_group(0);
+        watchdog
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut watchdog = watchdog.spawn().expect("start the watchdog");
+        wait_for("the test server to be ready", READY_LIMIT, || {
+            if let Ok(Some(status)) = watchdog.try_wait() {
+                let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+                panic!("the test server ended ({status}):\n{log}");
+            }
+            self.is_ready()
+        });
+        // Reaps it when it ends while this process still runs.
+        std::thread::spawn(move || watchdog.wait());
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        let socket = self.socket_dir().join(format!(".s.PGSQL.{}", self.port));
+        scratch::probe(&socket) == Readiness::Ready
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    fn socket_dir(&self) -> PathBuf {
+        self.directory.join("run")
+    }
+
+    /// Sends the server a signal that ends it, and waits until it has ended.
+    pub(super) fn end(&self, signal: Signal) {
+        end_server(&self.directory, signal);
+    }
+
+    /// URL of a database over loopback TCP, with the superuser's name and password.
+    pub(super) fn url_of(&self, database: &str) -> String {
+        let Self { port, password, .. } = self;
+        format!("postgresql://postgres:{password}@127.0.0.1:{port}/{database}")
+    }
+
+    /// The same over the unix socket.
+    pub(super) fn socket_url_of(&self, database: &str) -> String {
+        let Self { port, password, .. } = self;
+        let host = self.socket_dir().display().to_string().replace('/', "%2F");
+        format!("postgresql://postgres:{password}@{host}:{port}/{database}")
+    }
+}
+
+/// Ends the server of an instance's directory, when one runs.
+pub(super) fn end_server(directory: &Path, signal: Signal) {
+    let data = directory.join("data");
+    let pid = fs::read_to_string(directory.join("pid")).ok();
+    let Some(pid) = pid.and_then(|pid| pid.trim().parse().ok()) else {
+        return;
+    };
+    if scratch::serves(pid, &data) {
+        // It may end by itself just now.
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+    wait_for("a test server to end", END_LIMIT, || {
+        !scratch::serves(pid, &data)
+    });
+}
