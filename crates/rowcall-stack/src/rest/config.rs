@@ -71,7 +71,7 @@ impl Default for RestConfig {
 impl RestConfig {
     /// This configuration with the `pgrst.…` settings of `role` over it. Values that make no sense are passed over.
     #[must_use]
-    pub fn overridden_by(&self, role: Option<&Role>) -> Self {
+    pub(crate) fn overridden_by(&self, role: Option<&Role>) -> Self {
         let mut config = self.clone();
         for (name, value) in role
             .map(|role| role.settings.as_slice())

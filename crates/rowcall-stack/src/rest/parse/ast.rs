@@ -196,10 +196,6 @@ pub(crate) struct EmbedItem {
 
 /// An operator without quantifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "the operators of the wire format, by their wire names"
-)]
 pub(crate) enum SimpleOp {
     Neq,
     Cs,
@@ -214,10 +210,6 @@ pub(crate) enum SimpleOp {
 
 /// An operator that takes `(any)` and `(all)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "the operators of the wire format, by their wire names"
-)]
 pub(crate) enum QuantOp {
     Eq,
     Gte,
@@ -232,7 +224,6 @@ pub(crate) enum QuantOp {
 
 /// `(any)` or `(all)`: the value is an array literal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "self-explanatory")]
 pub(crate) enum Quantifier {
     Any,
     All,
@@ -240,7 +231,6 @@ pub(crate) enum Quantifier {
 
 /// What `is` compares with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the words of the wire format")]
 pub(crate) enum IsValue {
     Null,
     NotNull,
@@ -251,10 +241,6 @@ pub(crate) enum IsValue {
 
 /// A full text operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "the operators of the wire format, by their wire names"
-)]
 pub(crate) enum FtsOp {
     Fts,
     Plfts,

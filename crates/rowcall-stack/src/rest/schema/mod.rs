@@ -8,7 +8,6 @@ mod relate;
 pub(crate) use find::Found;
 pub(crate) use load::{LoadError, load};
 pub(crate) use model::{
-    Cardinality, Column, Junction, Keyed, Name, Parameter, Relation, Relationship, Role, Routine,
+    Cardinality, Column, Keyed, Name, Parameter, Relation, Relationship, Role, Routine,
     SchemaCache, Volatility,
 };
-pub(crate) use relate::{ForeignKey, relate};

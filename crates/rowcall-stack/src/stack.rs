@@ -1,0 +1,203 @@
+//! The stack: REST and Auth (and Realtime beside them) on one port, over one database.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use rowcall_core::Clock;
+use tokio_postgres::{Config, NoTls};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::{AuthConfig, AuthOptions, AuthServer, Keys};
+use crate::bootstrap::{self, BootstrapError};
+use crate::gateway::{GatewayConfig, guard};
+use crate::listen;
+use crate::rest::{Rest, RestConfig, RestOptions};
+
+/// The port that `supabase start` serves its API on.
+pub const DEFAULT_PORT: u16 = 54321;
+/// How long the first read of the schema may take before the start is given up.
+const READY_WAIT: Duration = Duration::from_secs(30);
+/// How long requests under way may take to finish when the stack stops.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+/// The connections REST keeps at most.
+const REST_CONNECTIONS: usize = 16;
+/// The connections Auth keeps at most.
+const AUTH_CONNECTIONS: usize = 4;
+
+/// What the stack needs.
+#[derive(Debug)]
+pub struct StackConfig {
+    /// The database, as a superuser, or as a role that may do what is missing (see [`bootstrap::apply`]).
+    pub database_url: String,
+    /// Addresses to serve on; [`loopback`] gives the usual two. Port 0 takes a free one.
+    pub bind: Vec<SocketAddr>,
+    /// The URL clients use, without path: the issuer of tokens is made of it. `None` makes it of the first address.
+    pub public_url: Option<String>,
+    /// The keys.
+    pub keys: Keys,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Behaviour of REST.
+    pub rest: RestConfig,
+    /// Behaviour of Auth.
+    pub auth: AuthConfig,
+    /// Rules of the gate.
+    pub gateway: GatewayConfig,
+    /// Realtime's routes, to be served under `/realtime/v1`.
+    pub realtime: Option<Router>,
+    /// Whether to create what the database lacks.
+    pub bootstrap: bool,
+}
+
+impl StackConfig {
+    /// The usual stack: loopback, port 54321, the defaults of `supabase start`.
+    pub fn new(database_url: impl Into<String>, keys: Keys, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            database_url: database_url.into(),
+            bind: loopback(DEFAULT_PORT),
+            public_url: None,
+            keys,
+            clock,
+            rest: RestConfig::default(),
+            auth: AuthConfig::default(),
+            gateway: GatewayConfig::default(),
+            realtime: None,
+            bootstrap: true,
+        }
+    }
+}
+
+/// 127.0.0.1 and `::1`.
+pub fn loopback(port: u16) -> Vec<SocketAddr> {
+    vec![(IpAddr::from(Ipv4Addr::LOCALHOST), port).into(), (IpAddr::from(Ipv6Addr::LOCALHOST), port).into()]
+}
+
+/// Why the stack did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StackError {
+    /// The URL is not one.
+    #[error("the database URL is not understood: {0}. It looks like postgresql://user:password@host:5432/database")]
+    Url(#[source] tokio_postgres::Error),
+    /// The database cannot be reached.
+    #[error("the database cannot be reached: {0}. Check that PostgreSQL runs and that the URL is right")]
+    Connect(#[source] tokio_postgres::Error),
+    /// The database could not be prepared.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// No address could be bound.
+    #[error("the API cannot listen on {0}. Another program may use the port; choose another one")]
+    Bind(#[source] std::io::Error),
+    /// The schema could not be read.
+    #[error("the database's schema could not be read within {} s; the log says why", READY_WAIT.as_secs())]
+    NotReady,
+}
+
+/// A running stack.
+#[derive(Debug)]
+pub struct Stack {
+    addresses: Vec<SocketAddr>,
+    public_url: String,
+    rest: Rest,
+    auth: AuthServer,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Stack {
+    /// Prepares the database, starts the services and serves them. Returns once requests are answered.
+    ///
+    /// # Errors
+    /// See [`StackError`].
+    pub async fn start(config: StackConfig) -> Result<Self, StackError> {
+        let database: Config = config.database_url.parse().map_err(StackError::Url)?;
+        if config.bootstrap {
+            let (client, connection) = database.connect(NoTls).await.map_err(StackError::Connect)?;
+            let driver = tokio::spawn(connection);
+            let applied = bootstrap::apply(&client).await;
+            drop(client);
+            driver.abort();
+            applied?;
+        }
+        let listeners = listeners(&config.bind).await?;
+        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let public_url = config.public_url.unwrap_or_else(|| match addresses.first() {
+            Some(address) => format!("http://{address}"),
+            None => format!("http://127.0.0.1:{DEFAULT_PORT}"),
+        });
+        let rest = Rest::start(RestOptions {
+            database: database.clone(),
+            keys: config.keys.clone(),
+            clock: Arc::clone(&config.clock),
+            config: config.rest,
+            connections: REST_CONNECTIONS,
+        });
+        let auth = AuthServer::new(AuthOptions {
+            database,
+            keys: config.keys.clone(),
+            clock: Arc::clone(&config.clock),
+            config: config.auth,
+            issuer: format!("{public_url}/auth/v1"),
+            connections: AUTH_CONNECTIONS,
+        });
+        if !rest.ready(READY_WAIT).await {
+            rest.stop().await;
+            return Err(StackError::NotReady);
+        }
+        let mut services = Router::new().nest("/rest/v1", rest.router()).nest("/auth/v1", auth.router());
+        if let Some(realtime) = config.realtime {
+            services = services.nest("/realtime/v1", realtime);
+        }
+        let app = guard(services, config.gateway, config.keys, config.clock);
+        let (stop, tasks, slots) = (CancellationToken::new(), TaskTracker::new(), listen::slots());
+        for listener in listeners {
+            listen::serve(listener, app.clone(), &slots, &stop, &tasks);
+        }
+        tasks.close();
+        tracing::info!(?addresses, "the API is served");
+        Ok(Self { addresses, public_url, rest, auth, stop, tasks })
+    }
+
+    /// Where the API is served.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The URL for clients, without path.
+    pub fn url(&self) -> &str {
+        &self.public_url
+    }
+
+    /// Stops accepting, lets requests under way finish for a while, and closes the connections to the database.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        if tokio::time::timeout(STOP_WAIT, self.tasks.wait()).await.is_err() {
+            tracing::warn!("requests were still under way when the API stopped");
+        }
+        self.auth.stop();
+        self.rest.stop().await;
+    }
+}
+
+/// Binds all addresses; with port 0 the others take the port that the first was given. A machine without IPv6 serves IPv4.
+async fn listeners(addresses: &[SocketAddr]) -> Result<Vec<tokio::net::TcpListener>, StackError> {
+    let mut listeners: Vec<tokio::net::TcpListener> = Vec::new();
+    for address in addresses {
+        let mut address = *address;
+        if address.port() == 0
+            && let Some(first) = listeners.first().and_then(|listener| listener.local_addr().ok())
+        {
+            address.set_port(first.port());
+        }
+        match listen::bind(address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if address.is_ipv6() && !listeners.is_empty() => {
+                tracing::warn!(%error, "the API is served over IPv4 only");
+            }
+            Err(error) => return Err(StackError::Bind(error)),
+        }
+    }
+    Ok(listeners)
+}
