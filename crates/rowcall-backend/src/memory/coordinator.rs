@@ -32,6 +32,18 @@ impl Row {
         Claimed { lease, task }
     }
 
+    /// Whether this very settlement is what the row shows.
+    fn stands(&self, settlement: &Settlement) -> bool {
+        let Settlement { lease, verdict } = settlement;
+        self.attempt == lease.attempt
+            && self.state() == Some(verdict.state())
+            && match verdict {
+                Verdict::Completed(_) => self.locked_by.as_deref() == Some(lease.machine.as_str()),
+                Verdict::Failed { .. } => self.attempted_by.contains(&lease.machine),
+                Verdict::Canceled { .. } => true,
+            }
+    }
+
     fn settle(&mut self, machine: &MachineId, verdict: &Verdict, now: Timestamp) {
         self.set_state(verdict.state());
         match verdict {
@@ -81,10 +93,17 @@ impl State {
 
     fn settle(&mut self, settlements: &[Settlement], now: Timestamp) -> Vec<Fence> {
         let leases: Vec<LeaseKey> = settlements.iter().map(|one| one.lease.clone()).collect();
-        self.fenced(&leases, |row, index| {
+        let mut fences = self.fenced(&leases, |row, index| {
             let Settlement { lease, verdict } = &settlements[index];
             row.settle(&lease.machine, verdict, now);
-        })
+        });
+        // A settlement whose answer was lost is asked for again; it stands, and nothing is written twice.
+        for (one, fence) in settlements.iter().zip(&mut fences) {
+            if self.row(&one.lease.task).is_some_and(|row| row.stands(one)) {
+                *fence = Fence::Held;
+            }
+        }
+        fences
     }
 
     fn claim_next(
@@ -110,6 +129,8 @@ impl State {
         if batch.order == ClaimOrder::NewestFirst {
             candidates.reverse();
         }
+        // What is tried again goes first: there is little of it, and the limit on attempts bounds it.
+        candidates.sort_by_key(|row| row.state() != Some(TaskState::Failed));
         let limit = usize::try_from(batch.limit).unwrap_or(usize::MAX);
         let chosen = candidates.into_iter().take(limit);
         chosen

@@ -147,6 +147,15 @@ impl MemoryCoordinator {
         }
     }
 
+    /// Makes status, `attempted_by` and `retry_count` null, as rows of other writers may be.
+    pub fn set_nulls(&self, task: &TaskRef) {
+        if let Some(row) = self.0.state.lock().row(task) {
+            row.status = None;
+            row.attempted_by.clear();
+            row.retry_count = 0;
+        }
+    }
+
     /// Deletes a task, as a person might.
     pub fn delete(&self, task: &TaskRef) {
         let mut state = self.0.state.lock();

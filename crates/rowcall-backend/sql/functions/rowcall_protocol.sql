@@ -1,0 +1,9 @@
+-- rowcall_protocol() -> what this database offers to daemons that only reach it over REST: the version of the rowcall_* functions
+-- beside this one, and the tables whose changes a trigger captures. Shows names of tables, no data.
+create or replace function public.rowcall_protocol() returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select pg_catalog.jsonb_build_object(
+    'version', 1,
+    'captured', coalesce((select pg_catalog.jsonb_agg(c.source order by c.source) from rowcall.captures c), '[]'::jsonb)
+  )
+$$;

@@ -1,0 +1,83 @@
+-- public.rtx_activities: the table of compatible mode, with every published column and ours.
+--
+-- Additive on a table that RealTimeX made: missing columns are added, nothing is dropped, retyped or rewritten. Ours are
+--   attempt       how often the task was claimed; renewals and settlements are fenced by it
+--   source_table  the table whose change made the task; the activity itself when it was written directly
+--   source_event  INSERT, UPDATE or DELETE there
+--   source_key    the key of the changed row, as a JSON object
+--   retry_at      when the machine that failed the task may try it again
+--
+-- Indexes are partial and few, because every one of them costs on every claim: the claimable rows of a table by age, the
+-- leased ones by the time of their lease, the failed ones by how often they failed. Room is left on each page, so that the
+-- two new versions a task leaves behind stay beside the first.
+create table rowcall.facts (
+  name text primary key,
+  value text not null,
+  noted_at timestamptz not null default now()
+);
+comment on table rowcall.facts is 'What the set-up of this database found or did once.';
+
+do $$
+declare
+  kind "char";
+begin
+  select relkind into kind from pg_catalog.pg_class where oid = pg_catalog.to_regclass('public.rtx_activities');
+  if kind is null then
+    create table public.rtx_activities (
+      id uuid primary key default gen_random_uuid(),
+      user_id uuid,
+      raw_data jsonb,
+      old_data jsonb,
+      status text default 'pending',
+      locked_by text,
+      locked_at timestamptz,
+      completed_at timestamptz,
+      error_message text,
+      attempted_by text[] default '{}',
+      retry_count integer default 0,
+      result jsonb,
+      created_at timestamptz default now()
+    ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+    insert into rowcall.facts (name, value) values ('activities', 'created');
+    return;
+  end if;
+  if kind not in ('r', 'p') then
+    raise exception 'public.rtx_activities exists and is not a table'
+      using hint = 'Rename it, then run the migration again.';
+  end if;
+  if not exists (
+    select from pg_catalog.pg_attribute
+     where attrelid = 'public.rtx_activities'::regclass and attname = 'id' and atttypid = 'uuid'::regtype and not attisdropped
+  ) then
+    raise exception 'public.rtx_activities exists but has no column "id" of type uuid'
+      using hint = 'It is not the table of the published protocol. Rename it, then run the migration again.';
+  end if;
+  insert into rowcall.facts (name, value) values ('activities', 'adopted');
+end
+$$;
+
+alter table public.rtx_activities
+  add column if not exists user_id uuid,
+  add column if not exists raw_data jsonb,
+  add column if not exists old_data jsonb,
+  add column if not exists status text default 'pending',
+  add column if not exists locked_by text,
+  add column if not exists locked_at timestamptz,
+  add column if not exists completed_at timestamptz,
+  add column if not exists error_message text,
+  add column if not exists attempted_by text[] default '{}',
+  add column if not exists retry_count integer default 0,
+  add column if not exists result jsonb,
+  add column if not exists created_at timestamptz default now(),
+  add column if not exists attempt integer not null default 0,
+  add column if not exists source_table text collate "C" not null default 'public.rtx_activities',
+  add column if not exists source_event text collate "C" not null default 'INSERT',
+  add column if not exists source_key jsonb,
+  add column if not exists retry_at timestamptz;
+
+create index if not exists rtx_activities_pending_idx on public.rtx_activities (source_table, created_at)
+  where coalesce(status, 'pending') = 'pending';
+create index if not exists rtx_activities_leased_idx on public.rtx_activities (coalesce(locked_at, '-infinity'::timestamptz))
+  where status in ('claimed', 'processing');
+create index if not exists rtx_activities_failed_idx on public.rtx_activities (coalesce(retry_count, 0), created_at)
+  where status = 'failed';

@@ -1,0 +1,4 @@
+//! Tests of the backends against real databases, and of the reference model.
+
+mod memory;
+mod postgres;

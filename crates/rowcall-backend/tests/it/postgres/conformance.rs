@@ -1,0 +1,5 @@
+//! The suite that every coordinator passes.
+
+use super::database::database;
+
+rowcall_backend::conformance!(database().await);

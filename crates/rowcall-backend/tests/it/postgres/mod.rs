@@ -1,0 +1,4 @@
+//! Compatible mode against a real PostgreSQL.
+
+mod conformance;
+mod database;
