@@ -3,7 +3,7 @@
 mod crash;
 mod messages;
 
-use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::pending, sync::Arc};
 
 use rowcall_core::{
     AgentError, AgentErrorKind, AgentOutput,
@@ -40,8 +40,10 @@ pub(super) struct Assignment {
     pub(super) task: String,
     pub(super) log: Arc<dyn RunLog>,
     /// Told when the worker has the task.
-    pub(super) sent: oneshot::Sender<()>,
+    pub(super) sent: Option<oneshot::Sender<()>>,
     pub(super) reply: oneshot::Sender<Answer>,
+    /// It was sent before, to a process that left just then.
+    pub(super) again: bool,
 }
 
 /// What runs ask of a keeper.
@@ -59,18 +61,21 @@ pub(super) enum Request {
 
 /// A task that the worker has.
 struct InFlight {
+    assignment: Assignment,
     stdout: BoundedLog,
     stderr: BoundedLog,
-    reply: oneshot::Sender<Answer>,
+    /// The worker has named it since.
+    begun: bool,
 }
 
 impl InFlight {
-    fn new(log: &Arc<dyn RunLog>, limits: &Limits, reply: oneshot::Sender<Answer>) -> Self {
-        let bounded = |stream| BoundedLog::new(log.clone(), stream, limits);
+    fn new(assignment: Assignment, limits: &Limits) -> Self {
+        let bounded = |stream| BoundedLog::new(assignment.log.clone(), stream, limits);
         Self {
             stdout: bounded(OutputStream::Stdout),
             stderr: bounded(OutputStream::Stderr),
-            reply,
+            assignment,
+            begun: false,
         }
     }
 
@@ -81,12 +86,16 @@ impl InFlight {
         }
     }
 
-    fn answer(mut self, answer: Answer) {
+    fn finish_logs(&mut self) {
         let nothing = Tail::default();
         self.stdout.finish(&nothing);
         self.stderr.finish(&nothing);
+    }
+
+    fn answer(mut self, answer: Answer) {
+        self.finish_logs();
         // Whoever no longer waits does not need it.
-        let _ = self.reply.send(answer);
+        let _ = self.assignment.reply.send(answer);
     }
 }
 
@@ -298,7 +307,7 @@ impl Keeper {
         })
     }
 
-    fn send(&mut self, assignment: Assignment) {
+    fn send(&mut self, mut assignment: Assignment) {
         let State::Ready(connection, idle) = &mut self.state else {
             self.waiting.push(assignment);
             return;
@@ -314,11 +323,14 @@ impl Keeper {
             }
         };
         let id = &assignment.id.to_string();
-        // When the worker no longer reads, its end is on the way and answers this task too.
+        // When the worker no longer reads, its end is on the way and takes care of this task too.
         connection.send(&ToWorker::Task { id, task });
-        let _ = assignment.sent.send(());
-        let task = InFlight::new(&assignment.log, &self.limits, assignment.reply);
-        self.in_flight.insert(assignment.id, task);
+        if let Some(sent) = assignment.sent.take() {
+            let _ = sent.send(());
+        }
+        let id = assignment.id;
+        let task = InFlight::new(assignment, &self.limits);
+        self.in_flight.insert(id, task);
     }
 
     fn rest_if_idle(&mut self) {

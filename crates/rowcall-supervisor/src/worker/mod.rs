@@ -151,8 +151,9 @@ impl AgentRunner for WorkerRunner {
             id,
             task: activity::json(&context),
             log: context.log.clone(),
-            sent,
+            sent: Some(sent),
             reply,
+            again: false,
         };
         let slot = Slot::new(id, worker.requests.clone(), answer, permit);
         if worker

@@ -35,7 +35,10 @@ pub(crate) fn lines(file: &str) -> Vec<Value> {
 
 /// A script of the example; the language is known by its ending.
 pub(crate) fn script(file: &str) -> Command {
-    let runtime = if file.ends_with(".py") {
+    let runtime = if Path::new(file)
+        .extension()
+        .is_some_and(|ending| ending == "py")
+    {
         Runtime::Python
     } else {
         Runtime::Node

@@ -82,3 +82,39 @@ async fn node_reads_variables_and_arguments() {
     assert_eq!(run.go().await.unwrap(), "\"größer\"");
     place.close().await;
 }
+
+#[tokio::test]
+async fn many_at_once_do_not_disturb_each_other() {
+    let place = Place::new();
+    // Each leaves a child behind: cleaning up after one must not touch the others.
+    let script = place.file("many.sh", "sleep 600 & echo \"{\\\"n\\\": $N}\"\n");
+    let mut runs = Vec::new();
+    for n in 0..40 {
+        let mut command = command(Runtime::Custom, Some("sh"), &[script.to_str().unwrap()]);
+        command.env.insert("N".to_owned(), n.to_string());
+        runs.push(place.run(command));
+    }
+    let mut going: Vec<_> = runs.iter().map(|run| Box::pin(run.go())).collect();
+    let mut results = Vec::new();
+    // Polled together, as the engine does.
+    std::future::poll_fn(|context| {
+        going.retain_mut(|run| match run.as_mut().poll(context) {
+            std::task::Poll::Ready(result) => {
+                results.push(result.unwrap());
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if going.is_empty() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    results.sort();
+    results.dedup();
+    assert_eq!(results.len(), 40, "every run has its own result");
+    drop(going);
+    place.close().await;
+}

@@ -97,10 +97,10 @@ impl Place {
         });
         let mut options = SupervisorOptions::new(dir.path().join("spool"), homes);
         options.inherited = inherit(std::env::vars_os());
-        options.graces.terminate = Duration::from_millis(400);
+        options.graces.terminate = Duration::from_secs(2);
         options.graces.leftovers = Duration::from_millis(200);
         options.graces.report_exit = Duration::from_millis(400);
-        options.worker.cancel_grace = Duration::from_millis(400);
+        options.worker.cancel_grace = Duration::from_secs(2);
         options.worker.shutdown_grace = Duration::from_secs(5);
         options.worker.restart.base = Duration::from_millis(20);
         options.worker.restart.cap = Duration::from_millis(100);

@@ -47,6 +47,8 @@ def work(id, task):
     elif todo == 'answer and leave':
         say(type='result', id=id, result='left')
         os._exit(0)
+    elif todo == 'leave':
+        os._exit(0)
     elif todo == 'twice':
         say(type='result', id=id, result=1)
         say(type='result', id=id, result=2)
@@ -198,10 +200,10 @@ async fn another_configuration_is_another_worker() {
 #[tokio::test]
 async fn a_worker_may_leave_after_an_answer() {
     let place = place();
-    for _ in 0..3 {
+    // The next task is often on its way to the process that leaves: it is not lost.
+    for _ in 0..20 {
         let run = task(&place, 1, r#"{"do": "answer and leave"}"#);
         assert_eq!(run.go().await.unwrap(), "\"left\"");
-        until("it left", || !alive(&place.path("home/pid"))).await;
     }
     place.close().await;
 }
@@ -216,7 +218,7 @@ async fn cancel_is_passed_on() {
     });
     assert_eq!(outcome.unwrap_err().kind, AgentErrorKind::Canceled);
     assert!(run.log.has("cancel stop"));
-    let run = task(&place, 1, r#"{"do": "wait"}"#).timeout(Duration::from_millis(200));
+    let run = task(&place, 1, r#"{"do": "wait"}"#).timeout(Duration::from_millis(500));
     let error = run.go().await.unwrap_err();
     assert_eq!(error.kind, AgentErrorKind::TimedOut);
     assert!(error.message.contains("was canceled"), "{}", error.message);

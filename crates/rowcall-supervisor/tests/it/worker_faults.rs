@@ -38,9 +38,26 @@ async fn a_crash_fails_what_was_in_flight_and_the_next_task_starts_anew() {
 }
 
 #[tokio::test]
+async fn leaving_without_an_answer_is_forgiven_once() {
+    let place = place();
+    let run = task(&place, 1, r#"{"do": "leave"}"#);
+    let error = run.go().await.unwrap_err();
+    assert_eq!(error.kind, AgentErrorKind::Failed);
+    assert!(
+        error
+            .message
+            .contains("exited with code 0 while it had this task"),
+        "{}",
+        error.message
+    );
+    assert_eq!(starts(&place), 2);
+    place.close().await;
+}
+
+#[tokio::test]
 async fn a_task_that_ignores_cancel_takes_the_worker_down() {
     let place = place();
-    let hang = task(&place, 2, r#"{"do": "hang"}"#).timeout(Duration::from_millis(200));
+    let hang = task(&place, 2, r#"{"do": "hang"}"#).timeout(Duration::from_millis(500));
     let bystander = task(&place, 2, r#"{"do": "wait"}"#);
     let (other, error) = tokio::join!(bystander.go(), async {
         until("the other waits", || bystander.log.has("waiting")).await;

@@ -53,10 +53,13 @@ impl Keeper {
         let ended = status.map_or_else(|| "ended".to_owned(), outcome::describe);
         let because = outcome::because(&connection.stderr, &connection.stdout);
         let clean = status.is_some_and(|status| status.success());
-        if was_ready && clean && self.in_flight.is_empty() {
-            // It may leave whenever it has nothing to do; the next task starts it again.
-            self.go_on();
-            return;
+        if was_ready && clean {
+            self.take_back();
+            if self.in_flight.is_empty() {
+                // It may leave whenever it has nothing to do; the next task starts it again.
+                self.go_on();
+                return;
+            }
         }
         if was_ready {
             self.last_crash = format!("{how}{ended}{because}");
@@ -68,6 +71,24 @@ impl Keeper {
             self.fail_all(AgentErrorKind::NotStarted, &message);
         }
         self.crashed();
+    }
+
+    /// A worker that leaves by itself may do so just when a task is on its way to it. Such a task, of which the worker
+    /// never spoke, goes to the next process, once: one that leaves without an answer again and again is broken.
+    fn take_back(&mut self) {
+        let untouched: Vec<u64> = self
+            .in_flight
+            .iter()
+            .filter(|(_, task)| !task.begun && !task.assignment.again)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in untouched {
+            if let Some(mut task) = self.in_flight.remove(&id) {
+                task.finish_logs();
+                task.assignment.again = true;
+                self.waiting.push(task.assignment);
+            }
+        }
     }
 
     /// Answers that were in the pipes when the process ended.

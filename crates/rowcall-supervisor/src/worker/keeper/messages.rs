@@ -64,7 +64,9 @@ impl Keeper {
     }
 
     pub(super) fn task(&mut self, id: &str) -> Option<&mut InFlight> {
-        self.in_flight.get_mut(&id.parse().ok()?)
+        let task = self.in_flight.get_mut(&id.parse().ok()?)?;
+        task.begun = true;
+        Some(task)
     }
 
     /// A late answer of a task that was called off, a second one, or an invented id: told, and nothing else.
