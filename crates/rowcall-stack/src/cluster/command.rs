@@ -12,6 +12,8 @@ use nix::unistd::Pid;
 
 /// Output kept of each stream: the last this many bytes.
 const OUTPUT_LIMIT: usize = 64 * 1024;
+/// Lines shown of a failed package client.
+const COMPLAINT_LINES: usize = 4;
 /// How often a running program is asked whether it has ended.
 const POLL: Duration = Duration::from_millis(5);
 /// How long to wait for output after the program has ended: a grandchild may hold the pipe open.
@@ -31,6 +33,23 @@ impl Finished {
         last_line(&self.stderr)
             .or_else(|| last_line(&self.stdout))
             .unwrap_or_else(|| self.status.to_string())
+    }
+
+    /// The last lines of either stream in one: package clients need several to say what is wrong.
+    pub(crate) fn complaint(&self) -> String {
+        let stream = [&self.stderr, &self.stdout]
+            .into_iter()
+            .find(|text| !text.trim().is_empty());
+        let Some(stream) = stream else {
+            return self.status.to_string();
+        };
+        let lines = stream
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty());
+        let mut last: Vec<&str> = lines.rev().take(COMPLAINT_LINES).collect();
+        last.reverse();
+        last.join("; ")
     }
 }
 
@@ -141,6 +160,16 @@ mod tests {
         assert_eq!(finished.status.code(), Some(3));
         assert_eq!(finished.stdout, "out\n");
         assert_eq!(finished.last_line(), "the reason");
+        assert_eq!(finished.complaint(), "first; the reason");
+    }
+
+    #[test]
+    fn a_complaint_is_short() {
+        let script = "for n in 1 2 3 4 5; do echo; echo \"  line $n\"; done; exit 1";
+        let finished = run(&mut shell(script), Duration::from_secs(10)).expect("sh runs");
+        assert_eq!(finished.complaint(), "line 2; line 3; line 4; line 5");
+        let silent = run(&mut shell("exit 7"), Duration::from_secs(10)).expect("sh runs");
+        assert_eq!(silent.complaint(), "exit status: 7");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub enum ClusterEvent {
     FetchFailed {
         /// The client's name.
         client: String,
-        /// The last line of what it said.
+        /// The last lines of what it said.
         reason: String,
     },
     /// The server programs are chosen.

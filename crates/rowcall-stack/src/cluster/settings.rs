@@ -80,6 +80,8 @@ impl Settings<'_> {
                 ("max_connections", "200"),
                 ("max_replication_slots", "100"),
                 ("max_wal_senders", "100"),
+                // In the data directory, so that a killed server leaves nothing elsewhere.
+                ("dynamic_shared_memory_type", "mmap"),
                 // Mostly for `create database`, which waits for checkpoints.
                 ("checkpoint_timeout", "1h"),
             ]),

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::place::{free_port, make, wait_for};
+use super::place::{free_port, is_alive, make, wait_for};
 use crate::cluster::scratch::{
     self, Account, Durability, Install, NewCluster, Readiness, Settings,
 };
@@ -127,9 +127,12 @@ impl Instance {
         self.directory.join("run")
     }
 
-    /// Sends the server a signal that ends it, and waits until it has ended.
+    /// Sends the server a signal that ends it, and waits until it can be started again: its
+    /// watchdog, which looks once a second, has reaped it.
     pub(super) fn end(&self, signal: Signal) {
-        end_server(&self.directory, signal);
+        if let Some(pid) = end_server(&self.directory, signal) {
+            wait_for("a test server to be reaped", END_LIMIT, || !is_alive(pid));
+        }
     }
 
     /// URL of a database over loopback TCP, with the superuser's name and password.
@@ -146,18 +149,18 @@ impl Instance {
     }
 }
 
-/// Ends the server of an instance's directory, when one runs.
-pub(super) fn end_server(directory: &Path, signal: Signal) {
+/// Ends the server of an instance's directory, when one runs; returns its pid.
+pub(super) fn end_server(directory: &Path, signal: Signal) -> Option<i32> {
     let data = directory.join("data");
-    let pid = fs::read_to_string(directory.join("pid")).ok();
-    let Some(pid) = pid.and_then(|pid| pid.trim().parse().ok()) else {
-        return;
-    };
-    if scratch::serves(pid, &data) {
-        // It may end by itself just now.
-        let _ = kill(Pid::from_raw(pid), signal);
+    let text = fs::read_to_string(directory.join("pid")).ok()?;
+    let pid = text.trim().parse().ok()?;
+    if !scratch::serves(pid, &data) {
+        return None;
     }
+    // It may end by itself just now.
+    let _ = kill(Pid::from_raw(pid), signal);
     wait_for("a test server to end", END_LIMIT, || {
         !scratch::serves(pid, &data)
     });
+    Some(pid)
 }

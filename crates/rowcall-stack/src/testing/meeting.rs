@@ -20,7 +20,7 @@ const TURN_LIMIT: Duration = Duration::from_mins(2);
 /// More marks of test processes than this are thinned out: the watchdog looks at all of them.
 const MARKS_KEPT: usize = 200;
 /// Change this when the settings of the scratch server change: a running one is then not reused.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// The server all test processes of this user share, started when it does not run yet.
 pub(super) fn shared_instance() -> Instance {

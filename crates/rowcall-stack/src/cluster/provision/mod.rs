@@ -152,7 +152,7 @@ impl Cache {
             "the client ended"
         );
         if !finished.status.success() {
-            return Ok(Err(finished.last_line()));
+            return Ok(Err(finished.complaint()));
         }
         if pin.source == Source::Npm
             && let Err(reason) = unpack::unpack_npm(target.path(), pin.sha256)
