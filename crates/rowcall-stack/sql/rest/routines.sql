@@ -8,7 +8,7 @@ select
              'name', coalesce(a.name, ''),
              'type', pg_catalog.format_type(a.type, null),
              'required', a.number <= p.pronargs - p.pronargdefaults,
-             'variadic', a.mode = 'v'
+             'variadic', coalesce(a.mode = 'v', false)
            ) order by a.number)
       from (
         select i.name, i.mode, i.type, pg_catalog.row_number() over (order by i.position) as number
