@@ -11,11 +11,14 @@ use std::path::{Path, PathBuf};
 
 use super::discover::SearchPaths;
 use super::error::ClusterError;
+use super::event::Events;
 use super::layout::Directories;
-use super::process::{Process, look_up};
-use super::start::programs_for_tests;
+use super::process::look_up;
+use super::provision::Cache;
+use super::start::choose_for;
+use super::{ClusterConfig, GuardCommand};
 
-/// Server programs for tests.
+/// Server programs for tests, from where the daemon would take them.
 pub(crate) fn find_install(
     explicit: Option<PathBuf>,
     account: &Account,
@@ -27,10 +30,15 @@ pub(crate) fn find_install(
         Some(directories) => directories.cache,
         None => std::env::temp_dir().join("rowcall-test-cache"),
     };
-    programs_for_tests(search, &cache_dir, account)
+    let cache = Cache::new(&cache_dir);
+    // Scratch servers have a watchdog instead of a guard.
+    let no_guard = GuardCommand::new(PathBuf::new(), [""]);
+    let config = ClusterConfig::new(cache_dir, no_guard, search);
+    let chosen = choose_for(&config, None, &cache, account, &Events::to_log());
+    chosen.map(|(install, _)| install)
 }
 
 /// Whether a process is a server of this data directory.
 pub(crate) fn serves(pid: i32, data_dir: &Path) -> bool {
-    look_up(pid) != Process::Zombie && look_up(pid).serves(data_dir)
+    look_up(pid).serves(data_dir)
 }

@@ -1,6 +1,5 @@
 //! From a locked data directory to a running server.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,7 +148,8 @@ fn choose(
     choose_for(config, made, &cache, account, events)
 }
 
-fn choose_for(
+/// The same for a cluster that was made with `made`, or a new one.
+pub(super) fn choose_for(
     config: &ClusterConfig,
     made: Option<Made>,
     cache: &Cache,
@@ -254,21 +254,4 @@ fn launch(
             Err(StartError::Other(error)) => return Err(error),
         }
     }
-}
-
-/// Server programs for the scratch server of the tests, from where the daemon would take them.
-#[cfg(feature = "testing")]
-pub(crate) fn programs_for_tests(
-    search: super::SearchPaths,
-    cache_dir: &Path,
-    account: &Account,
-) -> Result<Install, ClusterError> {
-    let config = ClusterConfig::new(
-        PathBuf::from(cache_dir),
-        super::GuardCommand::new(PathBuf::new(), [""]),
-        search,
-    );
-    let cache = Cache::new(cache_dir);
-    let chosen = choose_for(&config, None, &cache, account, &Events::to_log());
-    chosen.map(|(install, _)| install)
 }

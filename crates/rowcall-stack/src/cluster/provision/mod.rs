@@ -226,5 +226,5 @@ fn install(pin: &Pin, directory: &Path) -> Install {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 mod tests;
