@@ -20,6 +20,7 @@ use super::{
     in_flight::InFlight,
     layout::Layout,
     name::QueueName,
+    pause::Pauses,
     signals::Wake,
     spec::QueueSpec,
     statement::{Kind, Statement},
@@ -64,6 +65,7 @@ pub(super) struct Inner {
     by_table: HashMap<TableName, usize>,
     layout: RwLock<Arc<Layout>>,
     pub(super) in_flight: Mutex<InFlight>,
+    pub(super) pauses: Mutex<Pauses>,
     /// Counts claims, so that queues of equal priority take turns.
     turn: AtomicUsize,
     create_missing: bool,
@@ -115,12 +117,15 @@ impl QueueBackend {
             by_table,
             layout: RwLock::default(),
             in_flight: Mutex::default(),
+            pauses: Mutex::default(),
             turn: AtomicUsize::new(0),
             create_missing: options.create_missing,
             changed: Mutex::default(),
             change: Notify::new(),
         };
-        let backend = Self { inner: Arc::new(inner) };
+        let backend = Self {
+            inner: Arc::new(inner),
+        };
         backend.reload().await?;
         for (spec, tables) in backend.specs().iter().zip(&backend.layout().tables) {
             if !tables.queue {
@@ -142,7 +147,11 @@ impl QueueBackend {
 
     /// The lease that fits all of these queues: short enough that none of them runs out between two renewals.
     pub fn lease_policy(&self) -> LeasePolicy {
-        let shortest = self.specs().iter().map(QueueSpec::lease).min_by_key(|lease| lease.ttl);
+        let shortest = self
+            .specs()
+            .iter()
+            .map(QueueSpec::lease)
+            .min_by_key(|lease| lease.ttl);
         shortest.unwrap_or_default()
     }
 
@@ -252,7 +261,9 @@ impl QueueBackend {
         }
         queues.sort_by_key(|index| std::cmp::Reverse(self.specs()[*index].priority));
         let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
-        for equals in queues.chunk_by_mut(|a, b| self.specs()[*a].priority == self.specs()[*b].priority) {
+        for equals in
+            queues.chunk_by_mut(|a, b| self.specs()[*a].priority == self.specs()[*b].priority)
+        {
             let first = turn % equals.len();
             equals.rotate_left(first);
         }
@@ -261,11 +272,26 @@ impl QueueBackend {
 
     /// How many more messages of a queue this process may hold.
     pub(super) fn room(&self, queue: usize, limit: i64) -> i64 {
+        if !self.pause_left(queue).is_zero() {
+            return 0;
+        }
         let Some(max) = self.specs()[queue].concurrency else {
             return limit;
         };
-        let held = self.inner.in_flight.lock().count(queue, tokio::time::Instant::now());
+        let held = self
+            .inner
+            .in_flight
+            .lock()
+            .count(queue, tokio::time::Instant::now());
         limit.min(i64::from(max.saturating_sub(held)))
+    }
+
+    /// How long a queue is not read because its messages fail.
+    pub(super) fn pause_left(&self, queue: usize) -> Duration {
+        self.inner
+            .pauses
+            .lock()
+            .left(queue, tokio::time::Instant::now())
     }
 
     /// Until when a claim or a renewal of now is good.
@@ -296,7 +322,11 @@ impl QueueBackend {
     pub(super) fn is_stale(error: &QueueError) -> bool {
         matches!(
             error.sql_state(),
-            Some(&SqlState::UNDEFINED_TABLE | &SqlState::UNDEFINED_COLUMN | &SqlState::UNDEFINED_FUNCTION)
+            Some(
+                &SqlState::UNDEFINED_TABLE
+                    | &SqlState::UNDEFINED_COLUMN
+                    | &SqlState::UNDEFINED_FUNCTION
+            )
         )
     }
 }
@@ -324,7 +354,9 @@ impl Answer {
 
     /// The headers of a claim.
     pub(super) fn headers(&self) -> Option<Payload> {
-        self.row.get::<_, Option<String>>(6).map(|text| payload(Some(text)))
+        self.row
+            .get::<_, Option<String>>(6)
+            .map(|text| payload(Some(text)))
     }
 
     /// How long a claimed message had been visible.

@@ -131,7 +131,10 @@ impl QueueBackend {
         for same in claimed.chunk_by_mut(|(_, a), (_, b)| a.task.task.table == b.task.task.table) {
             same.sort_by_key(|(id, _)| *id);
         }
-        (claimed.into_iter().map(|(_, claimed)| claimed).collect(), given_up)
+        (
+            claimed.into_iter().map(|(_, claimed)| claimed).collect(),
+            given_up,
+        )
     }
 
     fn claimed(&self, machine: &MachineId, answer: &Answer) -> Claimed {
@@ -155,7 +158,11 @@ impl QueueBackend {
             source: task.table.clone(),
             task,
             event: EventKind::Insert,
-            key: Some(key(spec.name.as_str(), answer.id, answer.headers().as_ref())),
+            key: Some(key(
+                spec.name.as_str(),
+                answer.id,
+                answer.headers().as_ref(),
+            )),
             raw_data: message,
             old_data: None,
             row: None,

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use rowcall_core::{
     EventKind, LeaseKey, RetryPolicy, SourceError, TaskRef, TaskState,
     ports::{
-        AdminOutcome, Capabilities, ClaimBatch, ClaimOutcome, ClaimRules, Claimed, Coordinator, Fence, Maintenance,
-        Settlement, TaskAdmin, TaskQuery, TaskView,
+        AdminOutcome, Capabilities, ClaimBatch, ClaimOutcome, ClaimRules, Claimed, Coordinator,
+        Fence, Maintenance, Settlement, TaskAdmin, TaskQuery, TaskView,
     },
     route::Selector,
 };
@@ -32,12 +32,18 @@ impl Coordinator for QueueBackend {
 
     async fn claim(&self, rules: &ClaimRules, task: &TaskRef) -> Result<ClaimOutcome, SourceError> {
         match self.locate(task) {
-            Some((queue, id)) if self.layout().tables[queue].queue => Ok(self.claim_one(rules, queue, id).await?),
+            Some((queue, id)) if self.layout().tables[queue].queue => {
+                Ok(self.claim_one(rules, queue, id).await?)
+            }
             _ => Ok(ClaimOutcome::Gone),
         }
     }
 
-    async fn claim_next(&self, rules: &ClaimRules, batch: &ClaimBatch) -> Result<Vec<Claimed>, SourceError> {
+    async fn claim_next(
+        &self,
+        rules: &ClaimRules,
+        batch: &ClaimBatch,
+    ) -> Result<Vec<Claimed>, SourceError> {
         Ok(self.claim_batch(rules, batch).await?)
     }
 
@@ -82,12 +88,19 @@ impl Coordinator for QueueBackend {
         Ok(self.list(&self.queues(selectors)?, &page).await?)
     }
 
-    async fn maintain(&self, _rules: &ClaimRules, selectors: &[Selector]) -> Result<Maintenance, SourceError> {
+    async fn maintain(
+        &self,
+        _rules: &ClaimRules,
+        selectors: &[Selector],
+    ) -> Result<Maintenance, SourceError> {
         Ok(self.maintenance(selectors).await?)
     }
 
     async fn announce_retry(&self, tasks: &[TaskRef]) -> Result<(), SourceError> {
-        let queues = tasks.iter().filter_map(|task| self.index(&task.table)).collect();
+        let queues = tasks
+            .iter()
+            .filter_map(|task| self.index(&task.table))
+            .collect();
         self.announce(&queues).await;
         Ok(())
     }
@@ -102,7 +115,11 @@ impl Coordinator for QueueBackend {
 
 #[async_trait]
 impl TaskAdmin for QueueBackend {
-    async fn list(&self, query: &TaskQuery, _retry: &RetryPolicy) -> Result<Vec<TaskView>, SourceError> {
+    async fn list(
+        &self,
+        query: &TaskQuery,
+        _retry: &RetryPolicy,
+    ) -> Result<Vec<TaskView>, SourceError> {
         let wanted = |state| query.states.is_empty() || query.states.contains(&state);
         let (pending, claimed) = (wanted(TaskState::Pending), wanted(TaskState::Claimed));
         if (!pending && !claimed) || query.event.is_some_and(|event| event != EventKind::Insert) {
@@ -112,7 +129,10 @@ impl TaskAdmin for QueueBackend {
         let queues: Vec<usize> = (0..self.specs().len())
             .filter(|queue| layout.tables[*queue].queue)
             .filter(|queue| {
-                query.source.as_ref().is_none_or(|table| *table == self.specs()[*queue].name.table())
+                query
+                    .source
+                    .as_ref()
+                    .is_none_or(|table| *table == self.specs()[*queue].name.table())
             })
             .collect();
         let page = Page {
@@ -122,18 +142,22 @@ impl TaskAdmin for QueueBackend {
             ..Page::default()
         };
         let mut views = QueueBackend::list(self, &queues, &page).await?;
-        views.retain(|view| view.state.is_some_and(wanted) && (!query.needs_attention || view.needs_attention));
+        views.retain(|view| {
+            view.state.is_some_and(wanted) && (!query.needs_attention || view.needs_attention)
+        });
         Ok(views)
     }
 
     /// Makes a message visible now; one whose attempts are used up gets all of them again.
     async fn retry(&self, task: &TaskRef) -> Result<AdminOutcome, SourceError> {
-        self.change(task, "set vt = clock_timestamp(), read_ct = 0").await
+        self.change(task, "set vt = clock_timestamp(), read_ct = 0")
+            .await
     }
 
     /// Takes a message from whoever holds it. Counting one read more is what fences the holder.
     async fn release(&self, task: &TaskRef) -> Result<AdminOutcome, SourceError> {
-        self.change(task, "set vt = clock_timestamp(), read_ct = read_ct + 1").await
+        self.change(task, "set vt = clock_timestamp(), read_ct = read_ct + 1")
+            .await
     }
 
     /// Ends a message unhandled: it goes to the archive, or is deleted where handled messages are.
@@ -147,7 +171,11 @@ impl TaskAdmin for QueueBackend {
             Finish::Archive => store.archive(&spec.name, id).await?,
             Finish::Delete => store.delete(&spec.name, id).await?,
         };
-        if done { Ok(AdminOutcome::Done) } else { self.missing(task).await }
+        if done {
+            Ok(AdminOutcome::Done)
+        } else {
+            self.missing(task).await
+        }
     }
 }
 
@@ -157,10 +185,16 @@ impl QueueBackend {
         let Some((queue, id)) = self.locate(task) else {
             return Ok(AdminOutcome::NotFound);
         };
-        let text = format!("update {} {set} where msg_id = $1", self.specs()[queue].name.queue_sql());
+        let text = format!(
+            "update {} {set} where msg_id = $1",
+            self.specs()[queue].name.queue_sql()
+        );
         let params: [&(dyn ToSql + Sync); 1] = [&id];
         let client = self.inner.database.get().await?;
-        let changed = client.execute(&text, &params).await.map_err(QueueError::doing("changing a message"))?;
+        let changed = client
+            .execute(&text, &params)
+            .await
+            .map_err(QueueError::doing("changing a message"))?;
         if changed == 0 {
             return self.missing(task).await;
         }
@@ -169,9 +203,11 @@ impl QueueBackend {
     }
 
     async fn missing(&self, task: &TaskRef) -> Result<AdminOutcome, SourceError> {
-        Ok(match self.inspect(task).await?.and_then(|view| view.state) {
-            Some(state) => AdminOutcome::NotApplicable(state),
-            None => AdminOutcome::NotFound,
-        })
+        Ok(
+            match self.inspect(task).await?.and_then(|view| view.state) {
+                Some(state) => AdminOutcome::NotApplicable(state),
+                None => AdminOutcome::NotFound,
+            },
+        )
     }
 }

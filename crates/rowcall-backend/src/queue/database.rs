@@ -44,8 +44,11 @@ impl Database {
     ///
     /// When the URL cannot be read.
     pub fn new(url: &str, connections: usize) -> Result<Self, QueueError> {
-        let mut config = Config::from_str(url).map_err(|error| QueueError::Url(error.to_string()))?;
-        config.application_name("rowcall-queue").connect_timeout(CONNECT_LIMIT);
+        let mut config =
+            Config::from_str(url).map_err(|error| QueueError::Url(error.to_string()))?;
+        config
+            .application_name("rowcall-queue")
+            .connect_timeout(CONNECT_LIMIT);
         let manager = Manager::from_config(
             config.clone(),
             NoTls,
@@ -62,7 +65,12 @@ impl Database {
             })
             .runtime(Runtime::Tokio1)
             .post_create(Hook::async_fn(|client, _| {
-                Box::pin(async move { client.batch_execute(SESSION).await.map_err(HookError::Backend) })
+                Box::pin(async move {
+                    client
+                        .batch_execute(SESSION)
+                        .await
+                        .map_err(HookError::Backend)
+                })
             }))
             .build()
             .expect("a runtime is set");
@@ -76,6 +84,9 @@ impl Database {
 
     /// A connection of its own, for listening. Somebody has to drive it.
     pub(super) async fn connect(&self) -> Result<(Client, Connection), QueueError> {
-        self.config.connect(NoTls).await.map_err(QueueError::doing("connecting to listen"))
+        self.config
+            .connect(NoTls)
+            .await
+            .map_err(QueueError::doing("connecting to listen"))
     }
 }

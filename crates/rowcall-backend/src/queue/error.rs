@@ -16,7 +16,9 @@ pub enum QueueError {
     #[error("the queue {0} does not exist (42P01): create it with `rowcall queue create {0}`")]
     Missing(QueueName),
     /// There is no pgmq.
-    #[error("pgmq is not installed in this database: run `rowcall setup`, or `create extension pgmq`")]
+    #[error(
+        "pgmq is not installed in this database: run `rowcall setup`, or `create extension pgmq`"
+    )]
     NotInstalled,
     /// The pgmq at hand is too old for what the configuration asks.
     #[error(
@@ -34,8 +36,13 @@ pub enum QueueError {
     #[error("the queue {0} is configured twice: names that differ in case only are one queue")]
     Twice(QueueName),
     /// Filters would have to read a message to decide whether to read it.
-    #[error("the route on {0} has a filter: a queue's messages all go to its handler, so decide there")]
+    #[error(
+        "the route on {0} has a filter: a queue's messages all go to its handler, so decide there"
+    )]
     Filtered(rowcall_core::TableName),
+    /// The name of a worker cannot be used.
+    #[error(transparent)]
+    WorkerName(#[from] rowcall_core::id::InvalidId),
     /// The address of the database cannot be read.
     #[error("the database URL is not usable: {0}")]
     Url(String),
@@ -61,7 +68,10 @@ fn explain(error: &tokio_postgres::Error) -> String {
     let Some(db) = error.as_db_error() else {
         return error.to_string();
     };
-    let hint = db.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    let hint = db
+        .hint()
+        .map(|hint| format!(" ({hint})"))
+        .unwrap_or_default();
     format!("{} ({}){hint}", db.message(), db.code().code())
 }
 
@@ -89,6 +99,7 @@ impl QueueError {
             | Self::TooOld { .. }
             | Self::Twice(_)
             | Self::Filtered(_)
+            | Self::WorkerName(_)
             | Self::Url(_) => ErrorClass::Permanent,
             Self::Silent => ErrorClass::Retryable,
             Self::Database { .. } | Self::Pool(_) => match self.sql_state() {

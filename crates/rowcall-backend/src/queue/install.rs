@@ -13,17 +13,35 @@ const LOOK: &str = include_str!("../../sql/queue/look.sql");
 
 /// Wake-ups, in the order they must run.
 pub(super) const WAKE: [(&str, &str); 4] = [
-    ("wake_schema", include_str!("../../sql/queue/wake_schema.sql")),
-    ("wake_notify", include_str!("../../sql/queue/wake_notify.sql")),
-    ("wake_broadcast", include_str!("../../sql/queue/wake_broadcast.sql")),
-    ("wake_control", include_str!("../../sql/queue/wake_control.sql")),
+    (
+        "wake_schema",
+        include_str!("../../sql/queue/wake_schema.sql"),
+    ),
+    (
+        "wake_notify",
+        include_str!("../../sql/queue/wake_notify.sql"),
+    ),
+    (
+        "wake_broadcast",
+        include_str!("../../sql/queue/wake_broadcast.sql"),
+    ),
+    (
+        "wake_control",
+        include_str!("../../sql/queue/wake_control.sql"),
+    ),
 ];
 
 /// The Data API, in the order it must run, after [`WAKE`].
 pub(super) const PUBLIC: [(&str, &str); 3] = [
     ("public_rpc", include_str!("../../sql/queue/public_rpc.sql")),
-    ("public_control", include_str!("../../sql/queue/public_control.sql")),
-    ("public_grants", include_str!("../../sql/queue/public_grants.sql")),
+    (
+        "public_control",
+        include_str!("../../sql/queue/public_control.sql"),
+    ),
+    (
+        "public_grants",
+        include_str!("../../sql/queue/public_grants.sql"),
+    ),
 ];
 
 /// How pgmq got into a database.
@@ -71,7 +89,10 @@ pub async fn find(database: &Database) -> Result<Option<Pgmq>, QueueError> {
 /// otherwise pgmq comes as SQL and does not appear in `pg_extension`.
 pub async fn install(database: &Database, what: Install) -> Result<Pgmq, QueueError> {
     let mut client = database.get().await?;
-    let transaction = client.transaction().await.map_err(QueueError::doing("the installation"))?;
+    let transaction = client
+        .transaction()
+        .await
+        .map_err(QueueError::doing("the installation"))?;
     transaction
         .batch_execute("select pg_advisory_xact_lock(hashtext('rowcall_queue.install'))")
         .await
@@ -80,25 +101,35 @@ pub async fn install(database: &Database, what: Install) -> Result<Pgmq, QueueEr
     let mut transaction = transaction;
     let pgmq = match found {
         Some(pgmq) => pgmq,
-        None if available && create_extension(&mut transaction).await? => {
-            look(&transaction).await?.0.ok_or(QueueError::NotInstalled)?
-        }
+        None if available && create_extension(&mut transaction).await? => look(&transaction)
+            .await?
+            .0
+            .ok_or(QueueError::NotInstalled)?,
         None => run_sql(&transaction).await?,
     };
-    for (_, sql) in WAKE.iter().chain(what.data_api.then_some(&PUBLIC).into_iter().flatten()) {
+    for (_, sql) in WAKE
+        .iter()
+        .chain(what.data_api.then_some(&PUBLIC).into_iter().flatten())
+    {
         transaction
             .batch_execute(sql)
             .await
             .map_err(QueueError::doing("the installation of the wake-up helpers"))?;
     }
-    transaction.commit().await.map_err(QueueError::doing("the installation"))?;
+    transaction
+        .commit()
+        .await
+        .map_err(QueueError::doing("the installation"))?;
     tracing::info!(version = pgmq.version.as_deref(), origin = ?pgmq.origin, "pgmq is installed");
     Ok(pgmq)
 }
 
 /// What is there, and whether the server offers the extension.
 async fn look(client: &impl GenericClient) -> Result<(Option<Pgmq>, bool), QueueError> {
-    let row = client.query_one(LOOK, &[]).await.map_err(QueueError::doing("looking for pgmq"))?;
+    let row = client
+        .query_one(LOOK, &[])
+        .await
+        .map_err(QueueError::doing("looking for pgmq"))?;
     let extension: Option<String> = row.get("extension");
     let present: bool = row.get("present");
     let noted: Option<String> = row.get("noted");
@@ -117,7 +148,9 @@ async fn look(client: &impl GenericClient) -> Result<(Option<Pgmq>, bool), Queue
 }
 
 /// Whether the extension could be created; not being allowed to is an answer.
-async fn create_extension(transaction: &mut deadpool_postgres::Transaction<'_>) -> Result<bool, QueueError> {
+async fn create_extension(
+    transaction: &mut deadpool_postgres::Transaction<'_>,
+) -> Result<bool, QueueError> {
     let doing = QueueError::doing("create extension pgmq");
     let savepoint = transaction.savepoint("extension").await.map_err(&doing)?;
     match savepoint.batch_execute("create extension pgmq").await {
@@ -136,7 +169,8 @@ async fn create_extension(transaction: &mut deadpool_postgres::Transaction<'_>) 
 async fn run_sql(client: &impl GenericClient) -> Result<Pgmq, QueueError> {
     let doing = QueueError::doing("the installation of pgmq");
     client.batch_execute(PGMQ).await.map_err(&doing)?;
-    let note = format!("comment on schema pgmq is 'pgmq {EMBEDDED_VERSION}, installed as SQL by rowcall'");
+    let note =
+        format!("comment on schema pgmq is 'pgmq {EMBEDDED_VERSION}, installed as SQL by rowcall'");
     client.batch_execute(&note).await.map_err(&doing)?;
     Ok(Pgmq {
         origin: Origin::Sql,

@@ -54,7 +54,10 @@ pub(super) struct Layout {
 impl Layout {
     /// Reads the catalogue.
     pub(super) async fn load(database: &Database, specs: &[QueueSpec]) -> Result<Self, QueueError> {
-        let letters: Vec<Option<&QueueName>> = specs.iter().map(|spec| spec.dead_letters.as_ref()).collect();
+        let letters: Vec<Option<&QueueName>> = specs
+            .iter()
+            .map(|spec| spec.dead_letters.as_ref())
+            .collect();
         let names: Vec<&str> = specs
             .iter()
             .map(|spec| &spec.name)
@@ -62,7 +65,10 @@ impl Layout {
             .map(QueueName::as_str)
             .collect();
         let client = database.get().await?;
-        let rows = client.query(LAYOUT, &[&names]).await.map_err(QueueError::doing("looking for the queues"))?;
+        let rows = client
+            .query(LAYOUT, &[&names])
+            .await
+            .map_err(QueueError::doing("looking for the queues"))?;
         let (queues, dead) = rows.split_at(specs.len());
         let mut dead = dead.iter();
         let mut tables = Vec::with_capacity(specs.len());
@@ -74,7 +80,9 @@ impl Layout {
                 archive: row.get("archive"),
                 last_read_at: row.get("last_read_at"),
                 headers: row.get("headers"),
-                dead_letters: letters.and_then(|_| dead.next()).is_some_and(|row| row.get("queue")),
+                dead_letters: letters
+                    .and_then(|_| dead.next())
+                    .is_some_and(|row| row.get("queue")),
             });
         }
         Ok(Self { tables })
@@ -82,10 +90,9 @@ impl Layout {
 
     /// Whether something that was configured is not there (yet).
     pub(super) fn incomplete(&self, specs: &[QueueSpec]) -> bool {
-        self.tables
-            .iter()
-            .zip(specs)
-            .any(|(tables, spec)| !tables.queue || (spec.dead_letters.is_some() && !tables.dead_letters))
+        self.tables.iter().zip(specs).any(|(tables, spec)| {
+            !tables.queue || (spec.dead_letters.is_some() && !tables.dead_letters)
+        })
     }
 }
 

@@ -16,12 +16,14 @@ mod in_flight;
 pub mod install;
 mod layout;
 mod name;
+mod pause;
 mod settle;
 mod signals;
 mod spec;
 mod statement;
 mod store;
 mod view;
+mod worker;
 
 pub use backend::{QueueBackend, QueueOptions};
 pub use database::Database;
@@ -29,5 +31,9 @@ pub use error::QueueError;
 pub use install::{Install, install};
 pub use name::{MAX_QUEUE_NAME_BYTES, QueueName, QueueNameError};
 pub use signals::{QueueSignals, SignalOptions, Wake};
-pub use spec::{DEFAULT_MAX_ATTEMPTS, DEFAULT_VISIBILITY, Finish, QueueSpec, ReadOrder, RetryDelay};
+pub use spec::{
+    DEFAULT_MAX_ATTEMPTS, DEFAULT_PAUSE, DEFAULT_VISIBILITY, Finish, QueueSpec, ReadOrder,
+    RetryDelay,
+};
 pub use store::{Kind, MAX_READ, MAX_SEND_BATCH, Message, Metrics, Queue, QueueStore};
+pub use worker::{Failure, Job, JobError, QueueBuilder, Worker, WorkerBuilder};

@@ -106,19 +106,40 @@ mod tests {
 
     #[test]
     fn names_of_real_queues_are_accepted() {
-        for text in ["incoming-messages", "MixedCase", "a b", "q\"uote", "x".repeat(47).as_str()] {
+        for text in [
+            "incoming-messages",
+            "MixedCase",
+            "a b",
+            "q\"uote",
+            "x".repeat(47).as_str(),
+        ] {
             assert!(QueueName::new(text).is_ok(), "{text:?}");
         }
         assert_eq!(
-            QueueName::new("Incoming-Messages").unwrap().table().to_string(),
+            QueueName::new("Incoming-Messages")
+                .unwrap()
+                .table()
+                .to_string(),
             "pgmq.q_incoming-messages"
         );
-        assert_eq!(QueueName::new("q\"uote").unwrap().queue_sql(), "pgmq.\"q_q\"\"uote\"");
+        assert_eq!(
+            QueueName::new("q\"uote").unwrap().queue_sql(),
+            "pgmq.\"q_q\"\"uote\""
+        );
     }
 
     #[test]
     fn names_that_pgmq_refuses_are_refused() {
-        for text in ["", "a;b", "a--b", "a'b", "a$b", "a\nb", "ÄPFEL", "x".repeat(48).as_str()] {
+        for text in [
+            "",
+            "a;b",
+            "a--b",
+            "a'b",
+            "a$b",
+            "a\nb",
+            "ÄPFEL",
+            "x".repeat(48).as_str(),
+        ] {
             assert!(QueueName::new(text).is_err(), "{text:?}");
         }
     }

@@ -44,7 +44,8 @@ impl QueueSettlement {
                     RetryDelay::After(backoff) => Some(backoff.delay(attempt.unsigned_abs(), 0.0)),
                 };
                 self.retry.push(id, attempt);
-                self.delays.push(retry_in.or(own).map(|delay| delay.as_secs_f64()));
+                self.delays
+                    .push(retry_in.or(own).map(|delay| delay.as_secs_f64()));
             }
         }
     }
@@ -56,9 +57,9 @@ impl QueueSettlement {
         statement.give_up(i, spec, tables, &self.dead, &self.errors);
     }
 
-    /// Delays make messages visible at times that no trigger tells.
+    /// Failures make messages visible at times that no trigger tells, and may pause the queue.
     fn note(&self, queue: usize, backend: &QueueBackend) {
-        if !self.retry.is_empty() {
+        if !self.retry.is_empty() || !self.dead.is_empty() {
             backend.note_change(queue);
         }
     }
@@ -105,7 +106,11 @@ impl QueueBackend {
             if self.specs()[queue].pops() {
                 sorted.popped.insert((queue, id));
             } else {
-                sorted.by_queue.entry(queue).or_default().push((id, attempt, one));
+                sorted
+                    .by_queue
+                    .entry(queue)
+                    .or_default()
+                    .push((id, attempt, one));
             }
         }
         sorted
@@ -132,7 +137,10 @@ impl QueueBackend {
     }
 
     /// Writes verdicts, one statement per queue.
-    pub(super) async fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<Fence>, QueueError> {
+    pub(super) async fn settle_all(
+        &self,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Fence>, QueueError> {
         let (mut held, work) = self.verdicts(settlements);
         let layout = self.layout();
         for (queue, work) in work {
@@ -160,8 +168,22 @@ impl QueueBackend {
             for (id, attempt, one) in ones {
                 entry.push(spec, gives_up, id, attempt, &one.verdict);
             }
+            let failed = entry.retry.ids.len() + entry.dead.ids.len();
+            self.inner.pauses.lock().note(
+                queue,
+                entry.done.ids.len(),
+                failed,
+                spec.pause,
+                tokio::time::Instant::now(),
+            );
             count_dead(&spec.name, entry.dead.ids.len());
-            if entry.retry.ids.iter().zip(&entry.retry.attempts).any(|(_, attempt)| spec.exhausted(attempt.unsigned_abs())) {
+            if entry
+                .retry
+                .ids
+                .iter()
+                .zip(&entry.retry.attempts)
+                .any(|(_, attempt)| spec.exhausted(attempt.unsigned_abs()))
+            {
                 tracing::error!(queue = %spec.name, dead_letters = spec.dead_letters.as_ref().map(QueueName::as_str),
                     "the dead letter queue does not exist: messages that should go there are tried again; create it");
             }
@@ -192,10 +214,13 @@ impl QueueBackend {
         let Some((queue, one)) = together.then(|| work.pop_first()).flatten() else {
             let fences = self.settle_all(settlements).await?;
             // The verdicts are written: a claim that fails now must not make the caller write them again.
-            let claimed = self.claim_batch(rules, batch).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "settled, but could not claim");
-                Vec::new()
-            });
+            let claimed = self
+                .claim_batch(rules, batch)
+                .await
+                .unwrap_or_else(|error| {
+                    tracing::warn!(%error, "settled, but could not claim");
+                    Vec::new()
+                });
             return Ok((fences, claimed));
         };
         let layout = self.layout();
@@ -205,11 +230,15 @@ impl QueueBackend {
         // What is being settled makes room for as many of the same queue.
         self.ended(&settled.ids.iter().map(|id| (queue, *id)).collect());
         Claim::batch(queues, batch).write(self, &layout, &mut statement, Some((queue, &settled)));
-        let answers = self.run("settling and claiming messages", statement).await?;
+        let answers = self
+            .run("settling and claiming messages", statement)
+            .await?;
         held.extend(held_of(&answers));
         one.note(queue, self);
         let (mut claimed, given_up) = self.take(&rules.machine, answers);
-        let short = batch.limit.saturating_sub(u32::try_from(claimed.len()).unwrap_or(u32::MAX));
+        let short = batch
+            .limit
+            .saturating_sub(u32::try_from(claimed.len()).unwrap_or(u32::MAX));
         if given_up > 0 && short > 0 {
             let rest = ClaimBatch {
                 limit: short,
@@ -220,12 +249,17 @@ impl QueueBackend {
                 Err(error) => tracing::warn!(%error, "could not claim the rest"),
             }
         }
-        Ok((self.fences(settlements.iter().map(|one| &one.lease), &held), claimed))
+        Ok((
+            self.fences(settlements.iter().map(|one| &one.lease), &held),
+            claimed,
+        ))
     }
 
     /// Prolongs leases.
     pub(super) async fn renew_all(&self, leases: &[LeaseKey]) -> Result<Vec<Fence>, QueueError> {
-        let held = self.each_queue("renewing leases", leases, Statement::renew).await?;
+        let held = self
+            .each_queue("renewing leases", leases, Statement::renew)
+            .await?;
         let mut in_flight = self.inner.in_flight.lock();
         for &(queue, id) in &held {
             in_flight.hold(queue, id, self.lease_end(queue));
@@ -236,13 +270,17 @@ impl QueueBackend {
 
     /// Says which leases are still ours.
     pub(super) async fn check_all(&self, leases: &[LeaseKey]) -> Result<Vec<Fence>, QueueError> {
-        let held = self.each_queue("checking leases", leases, Statement::check).await?;
+        let held = self
+            .each_queue("checking leases", leases, Statement::check)
+            .await?;
         Ok(self.fences(leases.iter(), &held))
     }
 
     /// Gives messages back. Popped ones are sent again, because they are nowhere else.
     pub(super) async fn release_all(&self, leases: &[LeaseKey]) -> Result<Vec<Fence>, QueueError> {
-        let held = self.each_queue("releasing messages", leases, Statement::release).await?;
+        let held = self
+            .each_queue("releasing messages", leases, Statement::release)
+            .await?;
         let popped: Vec<(usize, rowcall_core::Payload)> = {
             let mut in_flight = self.inner.in_flight.lock();
             held.iter()
@@ -251,7 +289,9 @@ impl QueueBackend {
         };
         for (queue, message) in popped {
             let name = &self.specs()[queue].name;
-            self.store().send(name, &message, std::time::Duration::ZERO).await?;
+            self.store()
+                .send(name, &message, std::time::Duration::ZERO)
+                .await?;
         }
         let queues: HashSet<usize> = held.iter().map(|(queue, _)| *queue).collect();
         self.announce(&queues).await;

@@ -12,6 +12,12 @@ pub const DEFAULT_VISIBILITY: Duration = Duration::from_mins(5);
 /// AIMQ's default of `QUEUE_MAX_RETRIES`.
 pub const DEFAULT_MAX_ATTEMPTS: u32 = 5;
 
+/// AIMQ's pauses after failures in a row: `WORKER_IDLE_WAIT`, doubling up to `QUEUE_MAX_BACKOFF`.
+pub const DEFAULT_PAUSE: Backoff = Backoff {
+    base: Duration::from_secs(10),
+    cap: Duration::from_mins(5),
+};
+
 /// What becomes of a message that was handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -98,6 +104,9 @@ pub struct QueueSpec {
     pub dead_letters: Option<QueueName>,
     /// When a failed message is tried again.
     pub retry: RetryDelay,
+    /// How long the queue is not read after failures in a row (from the second on); a success ends it. AIMQ's `idle_wait`
+    /// and `QUEUE_MAX_BACKOFF`.
+    pub pause: Option<Backoff>,
     /// In which order messages are read.
     pub order: ReadOrder,
     /// Queues of higher priority are emptied first; queues of equal priority take turns.
@@ -116,6 +125,7 @@ impl QueueSpec {
             max_attempts: Some(DEFAULT_MAX_ATTEMPTS),
             dead_letters: None,
             retry: RetryDelay::AtExpiry,
+            pause: Some(DEFAULT_PAUSE),
             order: ReadOrder::Oldest,
             priority: 0,
             concurrency: None,
@@ -160,6 +170,13 @@ impl QueueSpec {
         Self { retry, ..self }
     }
 
+    /// Sets the pauses after failures in a row.
+    #[must_use]
+    pub fn pause(self, pause: impl Into<Option<Backoff>>) -> Self {
+        let pause = pause.into();
+        Self { pause, ..self }
+    }
+
     /// Sets the order of reading.
     #[must_use]
     pub fn order(self, order: ReadOrder) -> Self {
@@ -194,7 +211,11 @@ impl QueueSpec {
 
     /// The lease of this queue as the engine counts it: renewed three times within a visibility time-out.
     pub fn lease(&self) -> LeasePolicy {
-        let ttl = if self.pops() { DEFAULT_VISIBILITY } else { self.visibility };
+        let ttl = if self.pops() {
+            DEFAULT_VISIBILITY
+        } else {
+            self.visibility
+        };
         LeasePolicy {
             ttl,
             renew_every: ttl / 3,

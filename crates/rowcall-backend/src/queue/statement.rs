@@ -70,7 +70,11 @@ impl Statement {
 
     /// The text, and the parameters in order.
     pub(super) fn finish(self) -> (String, Vec<Box<dyn ToSql + Sync + Send>>) {
-        let text = format!("with {}\n{}", self.parts.join(",\n"), self.arms.join("\nunion all\n"));
+        let text = format!(
+            "with {}\n{}",
+            self.parts.join(",\n"),
+            self.arms.join("\nunion all\n")
+        );
         (text, self.params)
     }
 
@@ -92,7 +96,10 @@ impl Statement {
                 "read_ct, null::timestamptz, null::text, null::text, null::float8"
             }
         };
-        self.arms.push(format!("select {}::int2, {queue}::int4, msg_id, {rest} from {from}", kind as u8));
+        self.arms.push(format!(
+            "select {}::int2, {queue}::int4, msg_id, {rest} from {from}",
+            kind as u8
+        ));
     }
 
     /// Reads messages of several queues, those named first before those named later, at most `limit` in all; `settled` are
@@ -109,7 +116,9 @@ impl Statement {
             let i = part.queue;
             let cap = self.bind(part.cap);
             let room = format!("greatest(least({cap}::bigint, {limit}::bigint{taken}), 0)");
-            let own = settled.filter(|(queue, _)| *queue == i).map(|(_, leases)| leases);
+            let own = settled
+                .filter(|(queue, _)| *queue == i)
+                .map(|(_, leases)| leases);
             self.claim_one(part, &room, own);
             // Reading this count makes PostgreSQL run the earlier queue to its end first.
             let _ = write!(taken, " - (select count(*) from r{i})");
@@ -117,7 +126,12 @@ impl Statement {
     }
 
     fn claim_one(&mut self, part: &ClaimPart<'_>, room: &str, settled: Option<&Leases>) {
-        let &ClaimPart { queue: i, spec, tables, .. } = part;
+        let &ClaimPart {
+            queue: i,
+            spec,
+            tables,
+            ..
+        } = part;
         let name = format!("r{i}");
         if let (Some(function), None) = (spec.order.function(), part.only) {
             let queue = self.bind(spec.name.as_str().to_owned());
@@ -159,7 +173,11 @@ impl Statement {
         } else {
             String::new()
         };
-        let headers = if tables.headers { "m.headers" } else { "null::jsonb as headers" };
+        let headers = if tables.headers {
+            "m.headers"
+        } else {
+            "null::jsonb as headers"
+        };
         let waited = format!("extract(epoch from clock_timestamp() - p{i}.vt)::float8 as waited");
         if spec.pops() {
             self.part(
@@ -171,7 +189,11 @@ impl Statement {
             );
         } else {
             let seconds = self.bind(spec.visibility.as_secs_f64());
-            let read = if tables.last_read_at { ", last_read_at = clock_timestamp()" } else { "" };
+            let read = if tables.last_read_at {
+                ", last_read_at = clock_timestamp()"
+            } else {
+                ""
+            };
             self.part(
                 &name,
                 &format!(
@@ -224,7 +246,10 @@ impl Statement {
     fn archive(&mut self, from: &str, name: &str, spec: &QueueSpec, tables: &Tables) {
         let columns = tables.columns().join(", ");
         let archive = spec.name.archive_sql();
-        self.part(name, &format!("insert into {archive} ({columns}) select {columns} from {from}"));
+        self.part(
+            name,
+            &format!("insert into {archive} ({columns}) select {columns} from {from}"),
+        );
     }
 
     /// Ends messages whose leases are still ours.
@@ -257,7 +282,10 @@ impl Statement {
             return;
         }
         let table = spec.name.queue_sql();
-        let (ids, attempts) = (self.bind(leases.ids.clone()), self.bind(leases.attempts.clone()));
+        let (ids, attempts) = (
+            self.bind(leases.ids.clone()),
+            self.bind(leases.attempts.clone()),
+        );
         let errors = self.bind(errors.to_vec());
         let columns = returning(tables);
         self.part(
@@ -273,12 +301,21 @@ impl Statement {
     }
 
     /// Makes failed messages visible again after a delay each (seconds), or at the end of their lease (`None`).
-    pub(super) fn retry(&mut self, i: usize, spec: &QueueSpec, leases: &Leases, delays: &[Option<f64>]) {
+    pub(super) fn retry(
+        &mut self,
+        i: usize,
+        spec: &QueueSpec,
+        leases: &Leases,
+        delays: &[Option<f64>],
+    ) {
         if leases.is_empty() {
             return;
         }
         let table = spec.name.queue_sql();
-        let (ids, attempts) = (self.bind(leases.ids.clone()), self.bind(leases.attempts.clone()));
+        let (ids, attempts) = (
+            self.bind(leases.ids.clone()),
+            self.bind(leases.attempts.clone()),
+        );
         let delays = self.bind(delays.to_vec());
         self.part(
             &format!("f{i}"),
@@ -321,13 +358,19 @@ impl Statement {
     /// Says which leases are still ours.
     pub(super) fn check(&mut self, i: usize, spec: &QueueSpec, leases: &Leases) {
         let (table, fence) = (spec.name.queue_sql(), self.fence(leases));
-        self.part(&format!("c{i}"), &format!("select m.msg_id, m.read_ct from {table} m, {fence}"));
+        self.part(
+            &format!("c{i}"),
+            &format!("select m.msg_id, m.read_ct from {table} m, {fence}"),
+        );
         self.answer(Kind::Held, i, &format!("c{i}"));
     }
 
     /// The fence: a lease is ours while the message was not read since. Every read counts, ours or anybody's.
     fn fence(&mut self, leases: &Leases) -> String {
-        let (ids, attempts) = (self.bind(leases.ids.clone()), self.bind(leases.attempts.clone()));
+        let (ids, attempts) = (
+            self.bind(leases.ids.clone()),
+            self.bind(leases.attempts.clone()),
+        );
         format!(
             "unnest({ids}::bigint[], {attempts}::int[]) as l(id, attempt) \
              where m.msg_id = l.id and m.read_ct = l.attempt"
@@ -342,7 +385,11 @@ pub(super) fn combines(spec: &QueueSpec) -> bool {
 }
 
 fn returning(tables: &Tables) -> String {
-    let columns: Vec<String> = tables.columns().iter().map(|column| format!("m.{column}")).collect();
+    let columns: Vec<String> = tables
+        .columns()
+        .iter()
+        .map(|column| format!("m.{column}"))
+        .collect();
     columns.join(", ")
 }
 

@@ -104,7 +104,8 @@ impl QueueStore {
             Kind::Partitioned => "create_partitioned",
         };
         let sql = format!("select pgmq.{function}($1::text)");
-        self.rows("creating a queue", queue, &sql, &[&queue.as_str()]).await?;
+        self.rows("creating a queue", queue, &sql, &[&queue.as_str()])
+            .await?;
         Ok(())
     }
 
@@ -131,26 +132,50 @@ impl QueueStore {
         // Of several queues that differ in case only, pgmq knows one table; its own row is the one to delete.
         let known = "select queue_name::text from pgmq.list_queues() where lower(queue_name) = lower($1::text) \
                      order by queue_name = $1::text desc limit 1";
-        let rows = self.query("dropping a queue", known, &[&queue.as_str()]).await?;
+        let rows = self
+            .query("dropping a queue", known, &[&queue.as_str()])
+            .await?;
         let Some(name) = rows.first().map(|row| row.get::<_, String>(0)) else {
             return Ok(false);
         };
-        let rows = self.query("dropping a queue", "select pgmq.drop_queue($1::text)", &[&name]).await?;
+        let rows = self
+            .query(
+                "dropping a queue",
+                "select pgmq.drop_queue($1::text)",
+                &[&name],
+            )
+            .await?;
         Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
     /// Deletes every message of a queue, not its archive, and says how many there were.
     pub async fn purge(&self, queue: &QueueName) -> Result<i64, QueueError> {
-        let rows =
-            self.rows("purging a queue", queue, "select pgmq.purge_queue($1::text)", &[&queue.as_str()]).await?;
+        let rows = self
+            .rows(
+                "purging a queue",
+                queue,
+                "select pgmq.purge_queue($1::text)",
+                &[&queue.as_str()],
+            )
+            .await?;
         Ok(rows.first().map_or(0, |row| row.get(0)))
     }
 
     /// Sends a message, visible after `delay` (whole seconds, rounded up), and says its id.
-    pub async fn send(&self, queue: &QueueName, message: &Payload, delay: Duration) -> Result<i64, QueueError> {
+    pub async fn send(
+        &self,
+        queue: &QueueName,
+        message: &Payload,
+        delay: Duration,
+    ) -> Result<i64, QueueError> {
         let sql = "select * from pgmq.send($1::text, $2::text::jsonb, $3::int)";
         let rows = self
-            .rows("sending a message", queue, sql, &[&queue.as_str(), &message.get(), &seconds(delay)])
+            .rows(
+                "sending a message",
+                queue,
+                sql,
+                &[&queue.as_str(), &message.get(), &seconds(delay)],
+            )
             .await?;
         Ok(rows.first().map_or(0, |row| row.get(0)))
     }
@@ -167,7 +192,12 @@ impl QueueStore {
         for part in messages.chunks(MAX_SEND_BATCH) {
             let texts: Vec<&str> = part.iter().map(Payload::get).collect();
             let rows = self
-                .rows("sending messages", queue, sql, &[&queue.as_str(), &texts, &seconds(delay)])
+                .rows(
+                    "sending messages",
+                    queue,
+                    sql,
+                    &[&queue.as_str(), &texts, &seconds(delay)],
+                )
                 .await?;
             ids.extend(rows.iter().map(|row| row.get::<_, i64>(0)));
         }
@@ -186,7 +216,12 @@ impl QueueStore {
                    from pgmq.read($1::text, $2::int, $3::int) m order by m.msg_id";
         let limit = i32::try_from(limit.min(MAX_READ)).expect("the limit is small");
         let rows = self
-            .rows("reading a queue", queue, sql, &[&queue.as_str(), &seconds(visibility), &limit])
+            .rows(
+                "reading a queue",
+                queue,
+                sql,
+                &[&queue.as_str(), &seconds(visibility), &limit],
+            )
             .await?;
         Ok(rows.iter().map(message).collect())
     }
@@ -199,7 +234,12 @@ impl QueueStore {
             queue.queue_sql()
         );
         let rows = self
-            .rows("looking into a queue", queue, &sql, &[&i64::from(limit.min(MAX_READ))])
+            .rows(
+                "looking into a queue",
+                queue,
+                &sql,
+                &[&i64::from(limit.min(MAX_READ))],
+            )
             .await?;
         Ok(rows.iter().map(message).collect())
     }
@@ -212,8 +252,12 @@ impl QueueStore {
              m.newest_msg_age_sec, m.oldest_msg_age_sec, m.total_messages, m.scrape_time from pgmq.metrics($1::text) m",
             queue.queue_sql()
         );
-        let rows = self.rows("measuring a queue", queue, &sql, &[&queue.as_str()]).await?;
-        let row = rows.first().ok_or_else(|| QueueError::Missing(queue.clone()))?;
+        let rows = self
+            .rows("measuring a queue", queue, &sql, &[&queue.as_str()])
+            .await?;
+        let row = rows
+            .first()
+            .ok_or_else(|| QueueError::Missing(queue.clone()))?;
         Ok(Metrics {
             queue_name: row.get(0),
             queue_length: row.get(1),
@@ -239,12 +283,24 @@ impl QueueStore {
 
     /// Moves a message to the archive; `false` when it was not in the queue.
     pub async fn archive(&self, queue: &QueueName, msg_id: i64) -> Result<bool, QueueError> {
-        self.one("archiving a message", queue, "select pgmq.archive($1::text, $2::bigint)", msg_id).await
+        self.one(
+            "archiving a message",
+            queue,
+            "select pgmq.archive($1::text, $2::bigint)",
+            msg_id,
+        )
+        .await
     }
 
     /// Deletes a message; `false` when it was not in the queue.
     pub async fn delete(&self, queue: &QueueName, msg_id: i64) -> Result<bool, QueueError> {
-        self.one("deleting a message", queue, "select pgmq.delete($1::text, $2::bigint)", msg_id).await
+        self.one(
+            "deleting a message",
+            queue,
+            "select pgmq.delete($1::text, $2::bigint)",
+            msg_id,
+        )
+        .await
     }
 
     async fn one(
@@ -254,7 +310,9 @@ impl QueueStore {
         sql: &str,
         msg_id: i64,
     ) -> Result<bool, QueueError> {
-        let rows = self.rows(doing, queue, sql, &[&queue.as_str(), &msg_id]).await?;
+        let rows = self
+            .rows(doing, queue, sql, &[&queue.as_str(), &msg_id])
+            .await?;
         Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
@@ -266,10 +324,12 @@ impl QueueStore {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, QueueError> {
-        self.query(doing, sql, params).await.map_err(|error| match error.sql_state() {
-            Some(&SqlState::UNDEFINED_TABLE) => QueueError::Missing(queue.clone()),
-            _ => error,
-        })
+        self.query(doing, sql, params)
+            .await
+            .map_err(|error| match error.sql_state() {
+                Some(&SqlState::UNDEFINED_TABLE) => QueueError::Missing(queue.clone()),
+                _ => error,
+            })
     }
 
     async fn query(
@@ -280,14 +340,19 @@ impl QueueStore {
     ) -> Result<Vec<Row>, QueueError> {
         let client = self.database.get().await?;
         let statement = client.prepare_cached(sql).await.map_err(missing(doing))?;
-        client.query(&statement, params).await.map_err(missing(doing))
+        client
+            .query(&statement, params)
+            .await
+            .map_err(missing(doing))
     }
 }
 
 /// A missing schema or function of pgmq means that there is no pgmq.
 fn missing(doing: &'static str) -> impl Fn(tokio_postgres::Error) -> QueueError {
     move |source| match source.code() {
-        Some(&SqlState::INVALID_SCHEMA_NAME | &SqlState::UNDEFINED_FUNCTION) => QueueError::NotInstalled,
+        Some(&SqlState::INVALID_SCHEMA_NAME | &SqlState::UNDEFINED_FUNCTION) => {
+            QueueError::NotInstalled
+        }
         _ => QueueError::Database { doing, source },
     }
 }

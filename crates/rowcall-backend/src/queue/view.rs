@@ -10,13 +10,7 @@ use rowcall_core::{
 };
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{
-    backend::QueueBackend,
-    claim::key,
-    error::QueueError,
-    layout::Tables,
-    store::payload,
-};
+use super::{backend::QueueBackend, claim::key, error::QueueError, layout::Tables, store::payload};
 
 /// Whether a queue has visible messages, and when the next one becomes visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,15 +44,33 @@ impl QueueBackend {
                  where vt > statement_timestamp())"
             )
         };
-        queues.iter().map(one).collect::<Vec<_>>().join(" union all ")
+        queues
+            .iter()
+            .map(one)
+            .collect::<Vec<_>>()
+            .join(" union all ")
     }
 
-    pub(super) fn read_due(row: &Row) -> Due {
+    pub(super) fn read_due(&self, row: &Row) -> Due {
         let seconds: Option<f64> = row.get(2);
-        Due {
-            queue: usize::try_from(row.get::<_, i32>(0)).expect("our own number comes back"),
-            ready: row.get(1),
-            next: seconds.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)),
+        let next = seconds
+            .map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX));
+        let queue = usize::try_from(row.get::<_, i32>(0)).expect("our own number comes back");
+        let (ready, pause) = (row.get(1), self.pause_left(queue));
+        if pause.is_zero() {
+            Due { queue, ready, next }
+        } else {
+            // What is there has to wait for the end of the pause.
+            let next = if ready {
+                Some(pause)
+            } else {
+                next.map(|next| next.max(pause))
+            };
+            Due {
+                queue,
+                ready: false,
+                next,
+            }
         }
     }
 
@@ -69,13 +81,19 @@ impl QueueBackend {
         }
         let client = self.inner.database.get().await?;
         let doing = QueueError::doing("looking what is due");
-        let statement = client.prepare_cached(&self.due_sql(queues)).await.map_err(&doing)?;
+        let statement = client
+            .prepare_cached(&self.due_sql(queues))
+            .await
+            .map_err(&doing)?;
         let rows = client.query(&statement, &[]).await.map_err(&doing)?;
-        Ok(rows.iter().map(Self::read_due).collect())
+        Ok(rows.iter().map(|row| self.read_due(row)).collect())
     }
 
     /// The queues that exist, of all or of those that selectors name.
-    pub(super) async fn maintenance(&self, selectors: &[Selector]) -> Result<Maintenance, QueueError> {
+    pub(super) async fn maintenance(
+        &self,
+        selectors: &[Selector],
+    ) -> Result<Maintenance, QueueError> {
         self.reload_if_incomplete().await?;
         let mut queues = self.queues(selectors)?;
         let due = match self.due(&queues).await {
@@ -95,7 +113,11 @@ impl QueueBackend {
     }
 
     /// One page of the messages in some queues, the newest first.
-    pub(super) async fn list(&self, queues: &[usize], page: &Page) -> Result<Vec<TaskView>, QueueError> {
+    pub(super) async fn list(
+        &self,
+        queues: &[usize],
+        page: &Page,
+    ) -> Result<Vec<TaskView>, QueueError> {
         if queues.is_empty() || page.limit <= 0 {
             return Ok(Vec::new());
         }
@@ -130,18 +152,29 @@ impl QueueBackend {
                 let _ = write!(filter, " and {tie}");
             }
             let union = if i == 0 { "" } else { " union all " };
-            let _ = write!(text, "{union}{}", self.select(queue, &layout.tables[queue], &filter));
+            let _ = write!(
+                text,
+                "{union}{}",
+                self.select(queue, &layout.tables[queue], &filter)
+            );
         }
-        let text = format!("{text} order by enqueued_at desc, name desc, msg_id desc limit $1 offset $2");
+        let text =
+            format!("{text} order by enqueued_at desc, name desc, msg_id desc limit $1 offset $2");
         let client = self.inner.database.get().await?;
         let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as _).collect();
-        let rows =
-            client.query(&text, &params).await.map_err(QueueError::doing("listing messages"))?;
+        let rows = client
+            .query(&text, &params)
+            .await
+            .map_err(QueueError::doing("listing messages"))?;
         Ok(rows.iter().map(|row| self.view(row)).collect())
     }
 
     /// One message, in the queue or in its archive.
-    pub(super) async fn view_one(&self, queue: usize, id: i64) -> Result<Option<TaskView>, QueueError> {
+    pub(super) async fn view_one(
+        &self,
+        queue: usize,
+        id: i64,
+    ) -> Result<Option<TaskView>, QueueError> {
         let layout = self.layout();
         let tables = &layout.tables[queue];
         if !tables.queue {
@@ -149,7 +182,11 @@ impl QueueBackend {
         }
         let mut text = self.select(queue, tables, "msg_id = $1");
         if tables.archive {
-            let headers = if tables.headers { "headers::text" } else { "null::text" };
+            let headers = if tables.headers {
+                "headers::text"
+            } else {
+                "null::text"
+            };
             let _ = write!(
                 text,
                 " union all select {queue}::int4, null::text as name, msg_id, read_ct, enqueued_at, vt, message::text, \
@@ -158,8 +195,10 @@ impl QueueBackend {
             );
         }
         let client = self.inner.database.get().await?;
-        let row =
-            client.query_opt(&text, &[&id]).await.map_err(QueueError::doing("looking at a message"))?;
+        let row = client
+            .query_opt(&text, &[&id])
+            .await
+            .map_err(QueueError::doing("looking at a message"))?;
         Ok(row.map(|row| self.view(&row)))
     }
 
@@ -167,7 +206,11 @@ impl QueueBackend {
     /// it is visible, null when it is), archived_at.
     fn select(&self, queue: usize, tables: &Tables, filter: &str) -> String {
         let name = &self.specs()[queue].name;
-        let headers = if tables.headers { "headers::text" } else { "null::text" };
+        let headers = if tables.headers {
+            "headers::text"
+        } else {
+            "null::text"
+        };
         let text = name.table().name().replace('\'', "''");
         format!(
             "select {queue}::int4 as queue, '{text}'::text collate \"C\" as name, msg_id, read_ct, enqueued_at, vt, \
@@ -199,7 +242,11 @@ impl QueueBackend {
                 source: task.table.clone(),
                 task,
                 event: EventKind::Insert,
-                key: Some(key(name.as_str(), id, headers.map(|text| payload(Some(text))).as_ref())),
+                key: Some(key(
+                    name.as_str(),
+                    id,
+                    headers.map(|text| payload(Some(text))).as_ref(),
+                )),
                 raw_data: payload(row.get(6)),
                 old_data: None,
                 row: None,

@@ -73,7 +73,13 @@ impl Listener {
         let marks = Arc::new(Mutex::new(Marks::default()));
         let arrived = Arc::new(Notify::new());
         let own = Arc::new(AtomicI32::new(0));
-        let driver = drive(connection, backend.clone(), Arc::clone(&own), Arc::clone(&marks), Arc::clone(&arrived));
+        let driver = drive(
+            connection,
+            backend.clone(),
+            Arc::clone(&own),
+            Arc::clone(&marks),
+            Arc::clone(&arrived),
+        );
         let driver = tokio::spawn(driver);
         let mut listener = Self {
             client,
@@ -87,8 +93,16 @@ impl Listener {
         };
         let listen = format!("listen {CHANNEL}");
         let doing = QueueError::doing("listening");
-        listener.client.batch_execute(&listen).await.map_err(&doing)?;
-        let row = listener.client.query_one("select pg_backend_pid()", &[]).await.map_err(&doing)?;
+        listener
+            .client
+            .batch_execute(&listen)
+            .await
+            .map_err(&doing)?;
+        let row = listener
+            .client
+            .query_one("select pg_backend_pid()", &[])
+            .await
+            .map_err(&doing)?;
         own.store(row.get(0), Ordering::Relaxed);
         listener.watch(backend).await?;
         Ok(listener)
@@ -99,10 +113,15 @@ impl Listener {
         let doing = QueueError::doing("preparing wake-ups");
         backend.reload_if_incomplete().await?;
         let layout = backend.layout();
-        self.queues = (0..backend.specs().len()).filter(|queue| layout.tables[*queue].queue).collect();
+        self.queues = (0..backend.specs().len())
+            .filter(|queue| layout.tables[*queue].queue)
+            .collect();
         self.due = backend.due_sql(&self.queues);
-        let wanted: Vec<String> =
-            self.queues.iter().map(|queue| backend.specs()[*queue].name.table().name().to_owned()).collect();
+        let wanted: Vec<String> = self
+            .queues
+            .iter()
+            .map(|queue| backend.specs()[*queue].name.table().name().to_owned())
+            .collect();
         // The trigger's argument is the name the gate goes by; it may differ from ours in case.
         let sql = include_str!("../../../sql/queue/triggers.sql");
         let rows = self.client.query(sql, &[&wanted]).await.map_err(&doing)?;
@@ -153,7 +172,11 @@ impl Listener {
     }
 
     /// Arms the gates if asked to, then looks what is due. Also says `(xmin, xmax, armed)` of the moment of the look.
-    pub(super) async fn look(&self, arm: bool) -> Result<(Vec<Due>, u64, u64, bool), QueueError> {
+    pub(super) async fn look(
+        &self,
+        backend: &QueueBackend,
+        arm: bool,
+    ) -> Result<(Vec<Due>, u64, u64, bool), QueueError> {
         if self.queues.is_empty() {
             return Ok((Vec::new(), 0, 0, true));
         }
@@ -178,10 +201,11 @@ impl Listener {
             .await
             .map_err(|_| QueueError::Silent)?
             .map_err(QueueError::doing("looking what is due"))?;
-        let transaction = |row: &Row, column: usize| row.get::<_, String>(column).parse().unwrap_or(0);
+        let transaction =
+            |row: &Row, column: usize| row.get::<_, String>(column).parse().unwrap_or(0);
         let first = rows.first();
         Ok((
-            rows.iter().map(QueueBackend::read_due).collect(),
+            rows.iter().map(|row| backend.read_due(row)).collect(),
             first.map_or(0, |row| transaction(row, 3)),
             first.map_or(0, |row| transaction(row, 4)),
             first.is_none_or(|row| row.get(5)),
@@ -191,7 +215,10 @@ impl Listener {
     /// Tells other workers about a queue.
     pub(super) async fn tell(&self, payload: &str) -> Result<(), QueueError> {
         self.client
-            .execute("select pg_notify($1::text, $2::text)", &[&CHANNEL, &payload])
+            .execute(
+                "select pg_notify($1::text, $2::text)",
+                &[&CHANNEL, &payload],
+            )
             .await
             .map_err(QueueError::doing("telling other workers"))?;
         Ok(())
@@ -208,7 +235,9 @@ async fn drive(
 ) {
     let reason = loop {
         match poll_fn(|cx| connection.poll_message(cx)).await {
-            Some(Ok(AsyncMessage::Notification(notification))) if notification.channel() == CHANNEL => {
+            Some(Ok(AsyncMessage::Notification(notification)))
+                if notification.channel() == CHANNEL =>
+            {
                 // What this connection tells others is no news here.
                 let echo = notification.process_id() == own.load(Ordering::Relaxed);
                 if echo || !mark(notification.payload(), &backend, &mut marks.lock()) {

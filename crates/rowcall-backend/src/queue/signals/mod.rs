@@ -22,11 +22,7 @@ use self::{
     listen::Listener,
     watch::{Looked, Rhythm, Watch},
 };
-use super::{
-    backend::QueueBackend,
-    error::QueueError,
-    view::Due,
-};
+use super::{backend::QueueBackend, error::QueueError, view::Due};
 
 /// Signals nobody has taken yet; then the watching waits, and what happens meanwhile becomes one signal per queue.
 const MAX_PENDING_SIGNALS: usize = 64;
@@ -143,7 +139,11 @@ impl Watching {
                 },
                 Err(error) => error.to_string(),
             };
-            failures = if opened.elapsed() >= STABLE { 1 } else { failures + 1 };
+            failures = if opened.elapsed() >= STABLE {
+                1
+            } else {
+                failures + 1
+            };
             let retry_in = RECONNECT.delay(failures, self.options.jitter);
             tracing::warn!(%reason, ?retry_in, "wake-ups are lost for now; queues are polled");
             metrics::counter!("rowcall_queue_reconnects_total").increment(1);
@@ -193,7 +193,7 @@ impl Watching {
                 () = sleep_until(start + watch.next()) => {
                     let now = start.elapsed();
                     let arm = watch.begin(now);
-                    let (due, xmin, xmax, armed) = match listener.look(arm).await {
+                    let (due, xmin, xmax, armed) = match listener.look(&self.backend, arm).await {
                         Ok(look) => look,
                         Err(error) => return Ok(error.to_string()),
                     };
@@ -235,11 +235,16 @@ impl Watching {
         for queue in std::mem::take(queues) {
             let next = due.iter().find(|due| due.queue == queue);
             let visible_in = match next {
-                Some(Due { ready: false, next: Some(next), .. }) => next.as_secs_f64(),
+                Some(Due {
+                    ready: false,
+                    next: Some(next),
+                    ..
+                }) => next.as_secs_f64(),
                 _ => 0.0,
             };
             let name = &self.backend.specs()[queue].name;
-            let payload = serde_json::json!({ "queue": name, "visible_in": visible_in }).to_string();
+            let payload =
+                serde_json::json!({ "queue": name, "visible_in": visible_in }).to_string();
             if let Err(error) = listener.tell(&payload).await {
                 tracing::debug!(%error, "nobody was told about messages that come back");
             }

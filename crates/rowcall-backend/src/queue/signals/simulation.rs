@@ -107,10 +107,22 @@ impl World {
         let mut at = Duration::ZERO;
         for index in 0..PER_RUN {
             let random = &mut world.random;
-            at += if random.one_in(4) { random.millis(3_000) } else { random.millis(60) };
+            at += if random.one_in(4) {
+                random.millis(3_000)
+            } else {
+                random.millis(60)
+            };
             let message = Message {
-                delay: if random.one_in(6) { random.millis(4_000) } else { Duration::ZERO },
-                length: if random.one_in(5) { random.millis(8_000) } else { random.millis(30) },
+                delay: if random.one_in(6) {
+                    random.millis(4_000)
+                } else {
+                    Duration::ZERO
+                },
+                length: if random.one_in(5) {
+                    random.millis(8_000)
+                } else {
+                    random.millis(30)
+                },
                 rolls_back: random.one_in(12),
                 crashes: random.one_in(8),
                 ..Message::default()
@@ -143,7 +155,10 @@ impl World {
     fn run(mut self) -> (Duration, usize) {
         while let Some(Reverse((at, _, event))) = self.events.pop() {
             self.now = at;
-            if self.messages.iter().all(|message| message.done || (message.rolls_back && message.visible.is_none()))
+            if self
+                .messages
+                .iter()
+                .all(|message| message.done || (message.rolls_back && message.visible.is_none()))
                 && self.running.is_empty()
                 && !matches!(event, Event::Send(_))
             {
@@ -207,7 +222,11 @@ impl World {
             }
             Event::See(worker) => {
                 let began = self.looking[worker].take().expect("a look is under way");
-                let times = self.messages.iter().filter(|message| !message.done).filter_map(|message| message.visible);
+                let times = self
+                    .messages
+                    .iter()
+                    .filter(|message| !message.done)
+                    .filter_map(|message| message.visible);
                 let next = times.clone().filter(|at| *at > self.now).min();
                 let ready = times.into_iter().any(|at| at <= self.now);
                 let looked = Looked {
@@ -227,7 +246,8 @@ impl World {
                 let now = self.now;
                 for index in 0..self.messages.len() {
                     let message = &mut self.messages[index];
-                    let Some(visible) = message.visible.filter(|at| *at <= now && !message.done) else {
+                    let Some(visible) = message.visible.filter(|at| *at <= now && !message.done)
+                    else {
                         continue;
                     };
                     self.worst = self.worst.max(now - visible);
@@ -250,10 +270,16 @@ fn b4_no_interleaving_wakes_late() {
     for seed in 0..(MESSAGES / PER_RUN) as u64 {
         for workers in [1, 3] {
             let (worst, sent) = World::new(seed + 1, workers).run();
-            assert!(worst <= LATE, "run {seed} with {workers} workers: a message waited {worst:?}");
+            assert!(
+                worst <= LATE,
+                "run {seed} with {workers} workers: a message waited {worst:?}"
+            );
             notifications += sent;
         }
     }
     // The gate does something, and does not close for good.
-    assert!(notifications > MESSAGES / 10 && notifications < 2 * MESSAGES * 9 / 10, "{notifications}");
+    assert!(
+        notifications > MESSAGES / 10 && notifications < 2 * MESSAGES * 9 / 10,
+        "{notifications}"
+    );
 }

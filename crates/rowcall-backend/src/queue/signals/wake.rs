@@ -57,7 +57,10 @@ mod tests {
             r#"{"queue":"incoming-messages","job_id":5,"last_job_id":9,"count":5,"visible_at":"2026-01-01T00:00:00+00:00","visible_in":1.5}"#,
         ] {
             let wake = Wake::parse(payload).unwrap();
-            assert!(wake.names().any(|name| name == "incoming-messages"), "{payload}");
+            assert!(
+                wake.names().any(|name| name == "incoming-messages"),
+                "{payload}"
+            );
         }
         assert!(Wake::parse("").is_none());
         assert!(Wake::parse("[1]").is_none());

@@ -85,9 +85,17 @@ impl Watch {
     /// When to look next.
     pub(super) fn next(&self) -> Duration {
         // A busy worker reads by itself: only time and the fallback make it look.
-        let woken = if self.busy { [None, None] } else { [self.rearm_at, self.trailing_at] };
+        let woken = if self.busy {
+            [None, None]
+        } else {
+            [self.rearm_at, self.trailing_at]
+        };
         let timed = [self.changed_at, self.visible_at];
-        let next = woken.into_iter().chain(timed).flatten().fold(self.poll_at, Duration::min);
+        let next = woken
+            .into_iter()
+            .chain(timed)
+            .flatten()
+            .fold(self.poll_at, Duration::min);
         self.last.map_or(next, |last| next.max(last + MIN_GAP))
     }
 
@@ -100,7 +108,9 @@ impl Watch {
 
     /// Something changed that no sender tells: look soon, but not for each change.
     pub(super) fn changed(&mut self, now: Duration) {
-        let gap = self.last.map_or(now, |last| now.max(last + self.rhythm.rearm));
+        let gap = self
+            .last
+            .map_or(now, |last| now.max(last + self.rhythm.rearm));
         self.changed_at.get_or_insert(gap);
     }
 
@@ -129,9 +139,15 @@ impl Watch {
     /// A look ended. `now` is when it began: what it found is at least as new.
     pub(super) fn looked(&mut self, now: Duration, looked: Looked) {
         self.last = Some(now);
-        let every = if self.wakes { self.rhythm.idle } else { self.rhythm.poll };
+        let every = if self.wakes {
+            self.rhythm.idle
+        } else {
+            self.rhythm.poll
+        };
         self.poll_at = now + every;
-        self.visible_at = looked.next.map(|next| now.saturating_add(next).saturating_add(SLACK));
+        self.visible_at = looked
+            .next
+            .map(|next| now.saturating_add(next).saturating_add(SLACK));
         if looked.ready {
             self.trailing_at = Some(now + TRAILING);
         }
@@ -223,11 +239,25 @@ mod tests {
         watch.looked(at(0), Looked { xmin: 3, ..quiet() });
         assert_eq!(watch.next(), at(500));
         watch.begin(at(500));
-        watch.looked(at(500), Looked { xmin: 3, xmax: 20, ..quiet() });
+        watch.looked(
+            at(500),
+            Looked {
+                xmin: 3,
+                xmax: 20,
+                ..quiet()
+            },
+        );
         assert_eq!(watch.next(), at(1_000));
         watch.begin(at(1_000));
         // Newer ones do not matter.
-        watch.looked(at(1_000), Looked { xmin: 7, xmax: 30, ..quiet() });
+        watch.looked(
+            at(1_000),
+            Looked {
+                xmin: 7,
+                xmax: 30,
+                ..quiet()
+            },
+        );
         assert_eq!(watch.next(), at(61_000));
     }
 
@@ -235,7 +265,13 @@ mod tests {
     fn delayed_messages_have_their_time() {
         let mut watch = Watch::new(RHYTHM, true, at(0));
         watch.begin(at(0));
-        watch.looked(at(0), Looked { next: Some(at(2_000)), ..quiet() });
+        watch.looked(
+            at(0),
+            Looked {
+                next: Some(at(2_000)),
+                ..quiet()
+            },
+        );
         assert_eq!(watch.next(), at(2_002));
     }
 
@@ -243,7 +279,13 @@ mod tests {
     fn looks_never_spin() {
         let mut watch = Watch::new(RHYTHM, true, at(0));
         watch.begin(at(0));
-        watch.looked(at(0), Looked { next: Some(at(0)), ..quiet() });
+        watch.looked(
+            at(0),
+            Looked {
+                next: Some(at(0)),
+                ..quiet()
+            },
+        );
         watch.notified(at(1));
         assert_eq!(watch.next(), MIN_GAP);
     }
