@@ -27,7 +27,11 @@ fn message(status: StatusCode, text: &str) -> Answer {
 }
 
 fn errors(errors: &Value) -> Answer {
-    (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "errors": errors }))).into_response()
+    (
+        StatusCode::UNPROCESSABLE_ENTITY,
+        Json(json!({ "errors": errors })),
+    )
+        .into_response()
 }
 
 fn too_large() -> Answer {
@@ -45,7 +49,11 @@ async fn identify(shared: &Shared, headers: &HeaderMap) -> Result<Arc<Identity>,
     let unauthorized = || message(StatusCode::UNAUTHORIZED, "Unauthorized");
     let token = bearer.or_else(|| text("apikey")).ok_or_else(unauthorized)?;
     let verified = shared.verify(token).map_err(|_| unauthorized())?;
-    match shared.roles.allows(&shared.database, &verified.identity.role).await {
+    match shared
+        .roles
+        .allows(&shared.database, &verified.identity.role)
+        .await
+    {
         Ok(true) => {}
         Ok(false) => return Err(unauthorized()),
         Err(error) => return Err(unavailable(&error)),
@@ -124,7 +132,11 @@ impl Message<'_> {
 }
 
 /// `POST /api/broadcast`: all messages or none. Private ones the sender may not send are left out in silence.
-pub(super) async fn batch(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Answer {
+pub(super) async fn batch(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let identity = match identify(&shared, &headers).await {
         Ok(identity) => identity,
         Err(answer) => return answer,
@@ -150,7 +162,10 @@ pub(super) async fn batch(State(shared): State<Arc<Shared>>, headers: HeaderMap,
         return errors(&json!({ "messages": wrong }));
     }
     let valid: Vec<Valid<'_>> = checked.into_iter().flatten().collect();
-    if valid.iter().any(|one| one.payload.len() > shared.limits.broadcast_bytes) {
+    if valid
+        .iter()
+        .any(|one| one.payload.len() > shared.limits.broadcast_bytes)
+    {
         return too_large();
     }
     let mut allowed: HashMap<&str, bool> = HashMap::new();
@@ -199,7 +214,11 @@ pub(super) async fn event(
         Some("application/octet-stream") => Encoding::Binary,
         Some(_) => {
             let error = "Unsupported Media Type. Use application/json or application/octet-stream";
-            return (StatusCode::UNSUPPORTED_MEDIA_TYPE, Json(json!({ "error": error }))).into_response();
+            return (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                Json(json!({ "error": error })),
+            )
+                .into_response();
         }
     };
     if encoding == Encoding::Json && serde_json::from_slice::<&RawValue>(&payload).is_err() {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+    Timeouts,
 };
 use tokio_postgres::{Config, NoTls};
 
@@ -120,11 +121,15 @@ impl QueryError {
                 Some(&SqlState::QUERY_CANCELED) => {
                     ("QueryCanceled", "The database took too long to answer")
                 }
-                Some(&SqlState::CHECK_VIOLATION) => {
-                    ("MissingPartition", "realtime.messages has no partition for today")
-                }
+                Some(&SqlState::CHECK_VIOLATION) => (
+                    "MissingPartition",
+                    "realtime.messages has no partition for today",
+                ),
                 Some(_) => return "Unknown Error on Channel".to_owned(),
-                None => ("UnableToConnectToProject", "Realtime was unable to connect to the project database"),
+                None => (
+                    "UnableToConnectToProject",
+                    "Realtime was unable to connect to the project database",
+                ),
             },
             Self::Pool(_) => (
                 "UnableToConnectToProject",

@@ -4,7 +4,9 @@
 #[derive(Debug, thiserror::Error)]
 pub enum RealtimeError {
     /// The database URL cannot be read.
-    #[error("the database URL is not understood: {0}. Use postgresql://user:password@host:port/database")]
+    #[error(
+        "the database URL is not understood: {0}. Use postgresql://user:password@host:port/database"
+    )]
     Url(#[source] tokio_postgres::Error),
     /// The URL asks for TLS.
     #[error(
@@ -16,7 +18,9 @@ pub enum RealtimeError {
     #[error("the connection pool could not be made: {0}")]
     Pool(String),
     /// The database cannot be reached.
-    #[error("Realtime cannot connect to the database: {0}. Check that PostgreSQL runs and that the URL is right")]
+    #[error(
+        "Realtime cannot connect to the database: {0}. Check that PostgreSQL runs and that the URL is right"
+    )]
     Connect(#[source] deadpool_postgres::PoolError),
     /// Something of schema `realtime`, a publication or the slot could not be made.
     #[error("Realtime could not prepare {what}: {source}. Connect as a role that may create it")]

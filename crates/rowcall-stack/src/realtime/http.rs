@@ -35,7 +35,10 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/websocket", get(websocket))
         .route("/api/broadcast", post(api::batch))
         .route("/api/broadcast/{topic}/events/{event}", post(api::event))
-        .route("/api/ping", get(|| async { Json(json!({"message": "Success"})) }))
+        .route(
+            "/api/ping",
+            get(|| async { Json(json!({"message": "Success"})) }),
+        )
         .layer(DefaultBodyLimit::max(body_limit))
         .layer(cors)
         .with_state(shared)
@@ -46,7 +49,10 @@ fn refuse(status: StatusCode, message: &str) -> Response<Body> {
 }
 
 /// Opens a socket.
-async fn websocket(State(shared): State<Arc<Shared>>, mut request: Request<Body>) -> Response<Body> {
+async fn websocket(
+    State(shared): State<Arc<Shared>>,
+    mut request: Request<Body>,
+) -> Response<Body> {
     let query = request.uri().query().unwrap_or_default();
     let Some(version) = Version::parse(parameter(query, "vsn").as_deref()) else {
         return refuse(StatusCode::BAD_REQUEST, "vsn must be 1.0.0 or 2.0.0");
@@ -71,14 +77,20 @@ async fn websocket(State(shared): State<Arc<Shared>>, mut request: Request<Body>
         }
         Err(error) => {
             tracing::warn!(%error, "the roles of the database cannot be read");
-            return refuse(StatusCode::INTERNAL_SERVER_ERROR, "Error connecting to Realtime");
+            return refuse(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Error connecting to Realtime",
+            );
         }
     }
     let Some(permit) = shared.connect() else {
         return refuse(StatusCode::TOO_MANY_REQUESTS, "Too many connected users");
     };
     let Some(upgrade) = Upgrade::take(&mut request) else {
-        return refuse(StatusCode::UPGRADE_REQUIRED, "this address serves WebSockets only");
+        return refuse(
+            StatusCode::UPGRADE_REQUIRED,
+            "this address serves WebSockets only",
+        );
     };
     let (response, on_upgrade) = ws::accept(upgrade);
     let tasks = shared.tasks.clone();

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use uuid::Uuid;
 
 use super::message::{Body, Broadcast};
 use super::outbox::Outbox;
-use super::topic::{ChannelId, Member, Topic, TopicKey};
+use super::topic::{ChannelId, Member, StoredOrigin, Topic, TopicKey};
 
 /// Topics by name and kind. A topic is here exactly as long as it has members.
 #[derive(Debug, Default)]
@@ -53,7 +52,7 @@ impl Hub {
         name: &str,
         private: bool,
         body: Body<'_>,
-        id: Option<Uuid>,
+        stored: Option<StoredOrigin>,
     ) -> Vec<Arc<Outbox>> {
         let key = TopicKey {
             name: name.into(),
@@ -66,7 +65,7 @@ impl Hub {
             topic: &topic.wire,
             body,
         };
-        topic.broadcast(&broadcast, None, id)
+        topic.broadcast(&broadcast, None, stored)
     }
 
     /// How many topics have members.

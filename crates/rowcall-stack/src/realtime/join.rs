@@ -8,9 +8,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rowcall_realtime::Version;
 use rowcall_realtime::event::{self, Extension};
 use rowcall_realtime::join::{Binding, Join, Replay, binding_ids};
-use rowcall_realtime::Version;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -67,7 +67,13 @@ pub(crate) async fn prepare(shared: Arc<Shared>, request: Request) -> Result<Pre
 }
 
 async fn prepare_within(shared: &Arc<Shared>, mut request: Request) -> Result<Prepared, String> {
-    let rights = rights(shared, &request.verified, &request.name, request.join.config.private).await?;
+    let rights = rights(
+        shared,
+        &request.verified,
+        &request.name,
+        request.join.config.private,
+    )
+    .await?;
     let stored = replayed(shared, &request, rights).await?;
     let bindings = std::mem::take(&mut request.join.config.bindings);
     let wanted = (!bindings.is_empty()).then(|| {
@@ -227,6 +233,7 @@ impl Prepared {
             version,
             reads: self.rights.reads,
             replayed: (!ids.is_empty()).then(|| Box::new(ids)),
+            from: self.rights.from,
         };
         let wants_changes = self.wanted.is_some();
         let subscription = self.subscription;
@@ -293,7 +300,12 @@ pub(crate) fn notify(voice: &Voice<'_>, notice: Option<&Result<(), String>>) {
 fn reply(wanted: Option<&Wanted>) -> String {
     let reply_binding = |(binding, &id): (&Binding, &u32)| binding.reply(id);
     let bindings: Vec<Value> = wanted.map_or_else(Vec::new, |wanted| {
-        wanted.bindings.iter().zip(&wanted.ids).map(reply_binding).collect()
+        wanted
+            .bindings
+            .iter()
+            .zip(&wanted.ids)
+            .map(reply_binding)
+            .collect()
     });
     let mut response = serde_json::Map::new();
     response.insert("postgres_changes".to_owned(), Value::Array(bindings));

@@ -118,13 +118,21 @@ impl Realtime {
         let tasks = TaskTracker::new();
         let changes = match config.slot {
             Some(slot) => {
-                let application = format!("rowcall realtime {:.8}", config.ids.uuid().simple());
+                let application = format!("rowcall realtime {}", config.ids.uuid().simple());
                 let (database, hub) = (Arc::clone(&database), Arc::clone(&hub));
                 let limits = config.limits.clone();
                 Some(
-                    Changes::start(database, hub, limits, slot, application, &tasks, stop.clone())
-                        .await
-                        .inspect_err(|_| stop.cancel())?,
+                    Changes::start(
+                        database,
+                        hub,
+                        limits,
+                        slot,
+                        application,
+                        &tasks,
+                        stop.clone(),
+                    )
+                    .await
+                    .inspect_err(|_| stop.cancel())?,
                 )
             }
             None => None,
@@ -168,7 +176,10 @@ impl Realtime {
     pub async fn shutdown(self) {
         self.shared.stop.cancel();
         self.shared.tasks.close();
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.shared.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.shared.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("some sockets did not end in time");
         }
         self.shared.database.close();

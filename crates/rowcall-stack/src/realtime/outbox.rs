@@ -46,6 +46,7 @@ struct Queue {
     frames: VecDeque<Bytes>,
     bytes: usize,
     closing: Option<(CloseCode, &'static str)>,
+    is_given_up: bool,
 }
 
 /// What the writer is to do.
@@ -53,7 +54,7 @@ struct Queue {
 pub(crate) enum Take {
     /// Frames were appended to the buffer.
     Frames,
-    /// Close the socket; what waited is dropped.
+    /// Close the socket; nothing waits any more.
     Close(CloseCode, &'static str),
 }
 
@@ -80,7 +81,7 @@ impl Outbox {
         let is_full = queue.frames.len() >= self.max_frames
             || (queue.bytes + frame.len() > self.max_bytes && !queue.frames.is_empty());
         if is_full {
-            self.close_locked(&mut queue, CloseCode::TryLater, "client does not read");
+            self.give_up_locked(&mut queue);
             return Pressure::Closed;
         }
         queue.bytes += frame.len();
@@ -96,17 +97,25 @@ impl Outbox {
         Pressure::Low
     }
 
-    /// Closes the socket; what waits is dropped. Later reasons do not replace the first.
+    /// Closes the socket after what already waits. Later reasons do not replace the first.
     pub(crate) fn close(&self, code: CloseCode, reason: &'static str) {
         let mut queue = self.queue.lock();
         if queue.closing.is_none() {
-            self.close_locked(&mut queue, code, reason);
+            queue.closing = Some((code, reason));
+            drop(queue);
+            self.writer.wake();
         }
     }
 
-    fn close_locked(&self, queue: &mut Queue, code: CloseCode, reason: &'static str) {
+    /// Gives the socket up: what waits is dropped.
+    pub(crate) fn give_up(&self) {
+        self.give_up_locked(&mut self.queue.lock());
+    }
+
+    fn give_up_locked(&self, queue: &mut Queue) {
         *queue = Queue {
-            closing: Some((code, reason)),
+            closing: Some((CloseCode::TryLater, "client does not read")),
+            is_given_up: true,
             ..Queue::default()
         };
         self.is_high.store(false, Ordering::Release);
@@ -118,7 +127,9 @@ impl Outbox {
     pub(crate) fn poll_take(&self, cx: &Context<'_>, writing: &mut VecDeque<Bytes>) -> Poll<Take> {
         self.writer.register(cx.waker());
         let mut queue = self.queue.lock();
-        if let Some((code, reason)) = queue.closing {
+        if let Some((code, reason)) = queue.closing
+            && queue.frames.is_empty()
+        {
             return Poll::Ready(Take::Close(code, reason));
         }
         let mut taken = 0;
@@ -163,9 +174,9 @@ impl Outbox {
         }
     }
 
-    /// Whether the socket is being closed.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.queue.lock().closing.is_some()
+    /// Whether the client was found not to read.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.queue.lock().is_given_up
     }
 }
 
@@ -179,7 +190,7 @@ pub(crate) async fn relieve(pressed: &[std::sync::Arc<Outbox>], patience: std::t
     if tokio::time::timeout(patience, all).await.is_err() {
         for outbox in pressed {
             if outbox.is_high.load(Ordering::Acquire) {
-                outbox.close(CloseCode::TryLater, "client does not read");
+                outbox.give_up();
             }
         }
     }
@@ -214,7 +225,10 @@ mod tests {
         }
         let (polled, writing) = take(&outbox);
         assert!(matches!(polled, Poll::Ready(Take::Frames)));
-        assert_eq!(writing.iter().map(|frame| frame[0]).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(
+            writing.iter().map(|frame| frame[0]).collect::<Vec<_>>(),
+            [0, 1, 2]
+        );
         assert_eq!(outbox.queue.lock().frames.capacity(), 0);
         assert!(take(&outbox).0.is_pending());
     }
@@ -224,7 +238,10 @@ mod tests {
         let outbox = small();
         assert_eq!(outbox.push(Bytes::from(vec![0; 700])), Pressure::High);
         assert_eq!(outbox.push(Bytes::from(vec![0; 200])), Pressure::Closed);
-        assert!(matches!(take(&outbox).0, Poll::Ready(Take::Close(CloseCode::TryLater, _))));
+        assert!(matches!(
+            take(&outbox).0,
+            Poll::Ready(Take::Close(CloseCode::TryLater, _))
+        ));
         assert_eq!(outbox.push(Bytes::new()), Pressure::Closed);
     }
 
@@ -232,7 +249,7 @@ mod tests {
     fn a_frame_larger_than_the_bound_passes_alone() {
         let outbox = small();
         assert_eq!(outbox.push(Bytes::from(vec![0; 5_000])), Pressure::High);
-        assert!(!outbox.is_closed());
+        assert!(!outbox.is_given_up());
     }
 
     #[tokio::test(start_paused = true)]
@@ -244,7 +261,7 @@ mod tests {
         let (_, writing) = take(&quick);
         assert_eq!(writing.len(), 1);
         relieve(&[quick.clone(), slow.clone()], Duration::from_secs(2)).await;
-        assert!(slow.is_closed());
-        assert!(!quick.is_closed());
+        assert!(slow.is_given_up());
+        assert!(!quick.is_given_up());
     }
 }

@@ -8,6 +8,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::changes::parse_lsn;
 use super::database::{Database, QueryError};
 use super::token::Identity;
 use super::topic::Reads;
@@ -25,6 +26,8 @@ pub(crate) struct Rights {
     pub(crate) sends: bool,
     /// Presence may be tracked.
     pub(crate) tracks: bool,
+    /// Where the WAL was when the policies were evaluated: messages stored before are not for the channel.
+    pub(crate) from: u64,
 }
 
 impl Rights {
@@ -36,6 +39,7 @@ impl Rights {
         },
         sends: true,
         tracks: true,
+        from: 0,
     };
 }
 
@@ -50,7 +54,10 @@ pub(crate) async fn rights(
     let [broadcast, presence] = probes;
     let probe = client.prepare_cached(PROBE).await?;
     let settings = client.prepare_cached(SETTINGS).await?;
-    let (read, write) = (client.prepare_cached(READ).await?, client.prepare_cached(WRITE).await?);
+    let (read, write) = (
+        client.prepare_cached(READ).await?,
+        client.prepare_cached(WRITE).await?,
+    );
     let claims = &*identity.claims;
     let subject = identity.subject.as_deref().unwrap_or_default();
     let role = &*identity.role;
@@ -59,13 +66,31 @@ pub(crate) async fn rights(
     let probe_parameters: [&(dyn ToSql + Sync); 3] = [&topic, &broadcast, &presence];
     let set_parameters: [&(dyn ToSql + Sync); 4] = [&role, &topic, &claims, &subject];
     let read_parameters: [[&(dyn ToSql + Sync); 1]; 2] = [[&broadcast], [&presence]];
-    let write_parameters: [[&(dyn ToSql + Sync); 2]; 2] = [[&topic, &"broadcast"], [&topic, &"presence"]];
+    let write_parameters: [[&(dyn ToSql + Sync); 2]; 2] =
+        [[&topic, &"broadcast"], [&topic, &"presence"]];
     let attempt = |name: &'static str| client.batch_execute(name);
-    let (begin, probed, set, _, reads_broadcast, _, _, reads_presence, _, _, sends, _, _, tracks, _, _) = tokio::join!(
+    let (
+        begin,
+        probed,
+        set,
+        _,
+        reads_broadcast,
+        _,
+        _,
+        reads_presence,
+        _,
+        _,
+        sends,
+        _,
+        _,
+        tracks,
+        _,
+        _,
+    ) = tokio::join!(
         biased;
         client.batch_execute("begin"),
         client.execute(&probe, &probe_parameters),
-        client.execute(&settings, &set_parameters),
+        client.query_one(&settings, &set_parameters),
         attempt("savepoint attempt"),
         client.query_opt(&read, &read_parameters[0]),
         attempt("rollback to attempt"),
@@ -82,7 +107,7 @@ pub(crate) async fn rights(
     );
     begin?;
     probed?;
-    set?;
+    let position: String = set?.get(0);
     let reads = |what, result: Result<Option<_>, tokio_postgres::Error>| match result {
         Ok(row) => row.is_some(),
         Err(error) => {
@@ -105,6 +130,7 @@ pub(crate) async fn rights(
         },
         sends: writes("broadcast", sends),
         tracks: writes("presence", tracks),
+        from: parse_lsn(&position).unwrap_or_default(),
     })
 }
 

@@ -63,12 +63,15 @@ impl Presences {
         }
         let meta = meta(&payload, &phx_ref, None);
         let changed = diff(Some((key, &meta)), None);
-        self.by_key.entry(key.to_owned()).or_default().push(Presence {
-            channel,
-            payload,
-            phx_ref,
-            meta,
-        });
+        self.by_key
+            .entry(key.to_owned())
+            .or_default()
+            .push(Presence {
+                channel,
+                payload,
+                phx_ref,
+                meta,
+            });
         self.count += 1;
         Tracked::Changed(changed)
     }
@@ -158,20 +161,33 @@ mod tests {
         };
         for diff in [
             changed(track(&mut presences, one, json!({"a": 1}), "r1")),
-            changed(track(&mut presences, two, json!({"a": 2, "phx_ref": "mine"}), "r2")),
+            changed(track(
+                &mut presences,
+                two,
+                json!({"a": 2, "phx_ref": "mine"}),
+                "r2",
+            )),
             changed(track(&mut presences, one, json!({"a": 3}), "r3")),
         ] {
             board.apply_diff(&diff).unwrap();
         }
-        assert_eq!(track(&mut presences, one, json!({"a": 3}), "r4"), Tracked::Unchanged);
+        assert_eq!(
+            track(&mut presences, one, json!({"a": 3}), "r4"),
+            Tracked::Unchanged
+        );
         let mut fresh = Board::new();
         fresh.apply_state(&presences.state()).unwrap();
-        let mut followed: Vec<_> = board.present()["k\""].iter().map(|meta| &meta.phx_ref).collect();
+        let mut followed: Vec<_> = board.present()["k\""]
+            .iter()
+            .map(|meta| &meta.phx_ref)
+            .collect();
         followed.sort();
         assert_eq!(followed, ["r2", "r3"]);
         assert_eq!(fresh.present()["k\""].len(), 2);
         for channel in [one, two] {
-            board.apply_diff(&presences.untrack(channel, "k\"").unwrap()).unwrap();
+            board
+                .apply_diff(&presences.untrack(channel, "k\"").unwrap())
+                .unwrap();
         }
         assert!(board.present().is_empty());
         assert!(presences.is_empty());
@@ -184,7 +200,10 @@ mod tests {
         let (one, two) = (ChannelId::for_test(1), ChannelId::for_test(2));
         let mut presences = Presences::default();
         changed(presences.track(one, "k", Map::new(), "r1".to_owned(), 1));
-        assert_eq!(presences.track(two, "k", Map::new(), "r2".to_owned(), 1), Tracked::Full);
+        assert_eq!(
+            presences.track(two, "k", Map::new(), "r2".to_owned(), 1),
+            Tracked::Full
+        );
         changed(presences.track(one, "k", payload(json!({"a": 1})), "r3".to_owned(), 1));
     }
 }

@@ -115,7 +115,11 @@ fn user_body<'a>(event: &'a str, is_json: bool, payload: &'a [u8]) -> Option<Bod
     if is_json && serde_json::from_slice::<&RawValue>(payload).is_err() {
         return None;
     }
-    let encoding = if is_json { Encoding::Json } else { Encoding::Binary };
+    let encoding = if is_json {
+        Encoding::Json
+    } else {
+        Encoding::Binary
+    };
     // The meta of a push asks to store the message (`persist`); it is not part of what receivers get.
     Some(Body::Event {
         event,
@@ -200,6 +204,8 @@ fn call(shared: &Shared, channel: &Channel, payload: &str) -> Result<(), String>
     );
     match tracked {
         Tracked::Changed(_) | Tracked::Unchanged => Ok(()),
-        Tracked::Full => Err(reason("PresenceLimitReached: the topic holds as many presences as it may")),
+        Tracked::Full => Err(reason(
+            "PresenceLimitReached: the topic holds as many presences as it may",
+        )),
     }
 }

@@ -58,7 +58,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_second_has_its_own_calls() {
         let rate = SharedRate::per_second(Some(2));
-        assert_eq!([rate.allows(), rate.allows(), rate.allows()], [true, true, false]);
+        assert_eq!(
+            [rate.allows(), rate.allows(), rate.allows()],
+            [true, true, false]
+        );
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(rate.allows());
         assert!(SharedRate::per_second(None).allows());

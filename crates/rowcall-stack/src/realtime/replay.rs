@@ -1,7 +1,7 @@
 //! Stored broadcasts that are sent again to a private channel that asks for them.
 
-use rowcall_realtime::{Outgoing, Version, event};
 use bytes::Bytes;
+use rowcall_realtime::{Outgoing, Version, event};
 use uuid::Uuid;
 
 use super::database::{Database, QueryError};
@@ -27,7 +27,10 @@ pub(crate) async fn stored(
 ) -> Result<Vec<Stored>, QueryError> {
     let client = database.connection().await?;
     let statement = client.prepare_cached(REPLAY).await?;
-    #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 stay exact for 280,000 years")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "milliseconds since 1970 stay exact for 280,000 years"
+    )]
     let since = since as f64;
     let rows = client
         .query(&statement, &[&topic, &since, &i64::from(limit)])

@@ -151,13 +151,18 @@ impl Session {
     fn expire(&mut self, now: Instant) {
         let mut ended = Vec::new();
         for (topic, slot) in &mut self.channels {
-            let Slot::Joined(channel) = slot else { continue };
+            let Slot::Joined(channel) = slot else {
+                continue;
+            };
             if channel.check_at > now {
                 continue;
             }
             let late = self.shared.now().as_second() - channel.expires_at;
             if late >= 0 {
-                ended.push((Arc::clone(topic), format!("Token has expired {late} seconds ago")));
+                ended.push((
+                    Arc::clone(topic),
+                    format!("Token has expired {late} seconds ago"),
+                ));
             } else {
                 channel.check_at = join::check_at(&self.shared, channel.expires_at);
             }
@@ -217,7 +222,10 @@ impl Session {
             self.join(&push);
             return Vec::new();
         }
-        let index = self.channels.iter().position(|(topic, _)| *topic == push.topic);
+        let index = self
+            .channels
+            .iter()
+            .position(|(topic, _)| *topic == push.topic);
         let Some(index) = index else {
             self.without(&push);
             return Vec::new();
@@ -227,7 +235,10 @@ impl Session {
                 if waiting.len() < MAX_WAITING {
                     waiting.push(push);
                 } else {
-                    self.reply(&push, &event::reply_reason("too many messages before the join was answered"));
+                    self.reply(
+                        &push,
+                        &event::reply_reason("too many messages before the join was answered"),
+                    );
                 }
                 Vec::new()
             }
@@ -241,11 +252,12 @@ impl Session {
     /// A message for the connection itself, or for a topic that is not joined.
     fn without(&self, push: &Push) {
         let is_phoenix = TopicName::parse(&push.topic) == TopicName::Phoenix;
-        let payload = if (is_phoenix && push.event() == event::HEARTBEAT) || push.event() == event::LEAVE {
-            event::reply_ok("{}")
-        } else {
-            event::reply_reason("unmatched topic")
-        };
+        let payload =
+            if (is_phoenix && push.event() == event::HEARTBEAT) || push.event() == event::LEAVE {
+                event::reply_ok("{}")
+            } else {
+                event::reply_reason("unmatched topic")
+            };
         self.reply(push, &payload);
     }
 
@@ -320,7 +332,10 @@ impl Session {
         if self.shared.private_only && !join.config.private {
             return refuse("PrivateOnly: This project only allows private channels");
         }
-        let token = join.access_token.as_deref().filter(|token| !token.starts_with("sb_"));
+        let token = join
+            .access_token
+            .as_deref()
+            .filter(|token| !token.starts_with("sb_"));
         let verified = match token {
             Some(token) => self.shared.verify(token),
             None => Ok(self.verified.clone()),
@@ -418,12 +433,19 @@ impl Session {
         result: Result<Box<Prepared>, String>,
     ) {
         let index = self.channels.iter().position(|(name, slot)| {
-            name == topic && matches!(slot, Slot::Joining { attempt: current, .. } if *current == attempt)
+            name == topic
+                && matches!(slot, Slot::Joining { attempt: current, .. } if *current == attempt)
         });
         let Some(index) = index else {
             return;
         };
-        let (_, Slot::Joining { join_ref, waiting, .. }) = self.channels.swap_remove(index) else {
+        let (
+            _,
+            Slot::Joining {
+                join_ref, waiting, ..
+            },
+        ) = self.channels.swap_remove(index)
+        else {
             return;
         };
         match result {
@@ -434,7 +456,8 @@ impl Session {
                 if wants_replication {
                     self.await_replication(topic, channel.id);
                 }
-                self.channels.push((Arc::clone(topic), Slot::Joined(Box::new(channel))));
+                self.channels
+                    .push((Arc::clone(topic), Slot::Joined(Box::new(channel))));
             }
             Err(reason) => {
                 let voice = Voice {
@@ -455,7 +478,10 @@ impl Session {
 
     fn access_token(&mut self, topic: &Arc<str>, push: &Push) {
         let payload: serde_json::Value = serde_json::from_str(push.payload()).unwrap_or_default();
-        let Some(token) = payload.get("access_token").and_then(serde_json::Value::as_str) else {
+        let Some(token) = payload
+            .get("access_token")
+            .and_then(serde_json::Value::as_str)
+        else {
             return;
         };
         let Some(channel) = self.channel(topic) else {
@@ -506,7 +532,9 @@ impl Session {
             Ok(renewed) => *renewed,
             Err(reason) if reason.starts_with("Unauthorized: ") => {
                 let name = Arc::clone(&channel.topic.key.name);
-                let message = format!("You no longer have permission to read from this Channel topic: {name}");
+                let message = format!(
+                    "You no longer have permission to read from this Channel topic: {name}"
+                );
                 return self.end_channel(topic, &message);
             }
             Err(reason) => return self.end_channel(topic, &reason),
@@ -518,7 +546,9 @@ impl Session {
         channel.topic.set_reads(id, renewed.rights.reads);
         if let (Some(subscription), Some(changes)) = (renewed.subscription, &shared.changes) {
             let voice = channel.voice(&outbox, version);
-            changes.renew(id, subscription, |notice| join::notify(&voice, Some(notice)));
+            changes.renew(id, subscription, |notice| {
+                join::notify(&voice, Some(notice))
+            });
         }
         let check_at = channel.check_at;
         self.deadline = self.deadline.min(check_at);
@@ -544,11 +574,13 @@ impl Session {
     fn replication(&mut self, topic: &Arc<str>, id: ChannelId, is_ready: bool) {
         let (outbox, version) = (Arc::clone(&self.outbox), self.version);
         match self.channel(topic) {
-            Some(channel) if channel.id == id && is_ready => channel.voice(&outbox, version).system(
-                Extension::System,
-                true,
-                "Replication connection established",
-            ),
+            Some(channel) if channel.id == id && is_ready => {
+                channel.voice(&outbox, version).system(
+                    Extension::System,
+                    true,
+                    "Replication connection established",
+                )
+            }
             Some(channel) if channel.id == id => {
                 self.end_channel(topic, "Replication connection was not established in time");
             }
@@ -557,10 +589,12 @@ impl Session {
     }
 
     fn channel(&mut self, topic: &str) -> Option<&mut Channel> {
-        self.channels.iter_mut().find_map(|(name, slot)| match slot {
-            Slot::Joined(channel) if **name == *topic => Some(&mut **channel),
-            _ => None,
-        })
+        self.channels
+            .iter_mut()
+            .find_map(|(name, slot)| match slot {
+                Slot::Joined(channel) if **name == *topic => Some(&mut **channel),
+                _ => None,
+            })
     }
 
     /// Ends a channel with a reason for the client.
@@ -608,7 +642,9 @@ impl Session {
         {
             changes.leave(channel.id);
         }
-        self.shared.hub.leave(&channel.topic, channel.id, &channel.presence_key);
+        self.shared
+            .hub
+            .leave(&channel.topic, channel.id, &channel.presence_key);
     }
 
     fn note_channels(&mut self) {

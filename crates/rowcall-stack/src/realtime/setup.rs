@@ -17,12 +17,24 @@ const PARTITIONS: &str = include_str!("../../sql/realtime/partitions.sql");
 
 /// Creates schema, table, functions and publications that are absent. On a Supabase project nothing is.
 pub(crate) async fn apply(database: &Database) -> Result<(), RealtimeError> {
-    let client = database.connection().await.map_err(RealtimeError::Connect)?;
+    let client = database
+        .connection()
+        .await
+        .map_err(RealtimeError::Connect)?;
     for (what, sql) in [
-        ("realtime.messages", include_str!("../../sql/realtime/messages.sql")),
+        (
+            "realtime.messages",
+            include_str!("../../sql/realtime/messages.sql"),
+        ),
         ("the partitions of realtime.messages", PARTITIONS),
-        ("the functions of schema realtime", include_str!("../../sql/realtime/functions.sql")),
-        ("the publications", include_str!("../../sql/realtime/publications.sql")),
+        (
+            "the functions of schema realtime",
+            include_str!("../../sql/realtime/functions.sql"),
+        ),
+        (
+            "the publications",
+            include_str!("../../sql/realtime/publications.sql"),
+        ),
     ] {
         client
             .batch_execute(sql)
@@ -35,14 +47,24 @@ pub(crate) async fn apply(database: &Database) -> Result<(), RealtimeError> {
 /// Keeps the partitions of our own `realtime.messages` ahead of time until `stop`.
 pub(crate) async fn janitor_loop(database: Arc<Database>, stop: CancellationToken) {
     let mut pause = JANITOR_INTERVAL;
-    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(pause))
+        .await
+        .is_some()
+    {
         pause = JANITOR_INTERVAL;
         let result = match database.connection().await {
-            Ok(client) => client.batch_execute(PARTITIONS).await.map_err(|error| error.to_string()),
+            Ok(client) => client
+                .batch_execute(PARTITIONS)
+                .await
+                .map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = result {
-            tracing::warn!(error, "partitions of realtime.messages could not be kept; trying again");
+            tracing::warn!(
+                error,
+                "partitions of realtime.messages could not be kept; trying again"
+            );
             pause = JANITOR_RETRY;
         }
     }

@@ -69,7 +69,9 @@ pub(crate) async fn serve(io: Upgraded, session: Session, permit: ConnectionPerm
     let stop = socket.session.stop();
     let run = socket.run();
     if stop.run_until_cancelled(run).await.is_none() {
-        socket.close(CloseCode::Restart, "server is going away").await;
+        socket
+            .close(CloseCode::Restart, "server is going away")
+            .await;
     }
     socket.session.end();
     drop(permit);
@@ -103,8 +105,11 @@ impl Socket {
     }
 
     fn tick(&mut self) {
-        if self.blocked.is_some_and(|since| since.elapsed() >= self.write_timeout) {
-            self.outbox.close(CloseCode::TryLater, "client does not read");
+        if self
+            .blocked
+            .is_some_and(|since| since.elapsed() >= self.write_timeout)
+        {
+            self.outbox.give_up();
         }
         self.session.tick();
     }
@@ -160,7 +165,7 @@ impl Socket {
                     Take::Frames => {}
                     Take::Close(code, reason) => return Poll::Ready(Event::Close(code, reason)),
                 }
-            } else if self.outbox.is_closed() && self.blocked.is_some() {
+            } else if self.blocked.is_some() && self.outbox.is_given_up() {
                 // The peer does not take what is half written; there is no room for a close frame either.
                 return Poll::Ready(Event::Gone);
             }

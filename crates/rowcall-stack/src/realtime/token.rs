@@ -64,7 +64,9 @@ pub(crate) struct Identity {
 impl fmt::Debug for Identity {
     /// Claims may hold what belongs in no log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("role", &self.role).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("role", &self.role)
+            .finish_non_exhaustive()
     }
 }
 
@@ -161,10 +163,19 @@ mod tests {
             refused(json!({"role": "anon", "exp": 1_699_999_999})).reason(),
             "InvalidJWTToken: Token has expired 1 seconds ago"
         );
-        assert_eq!(refused(json!({"exp": 1_800_000_000})), Refusal::MissingClaims);
+        assert_eq!(
+            refused(json!({"exp": 1_800_000_000})),
+            Refusal::MissingClaims
+        );
         assert_eq!(refused(json!({"role": "anon"})), Refusal::MissingClaims);
-        assert_eq!(verify(&keys, "nonsense", now()).unwrap_err(), Refusal::Malformed);
+        assert_eq!(
+            verify(&keys, "nonsense", now()).unwrap_err(),
+            Refusal::Malformed
+        );
         let foreign = Keys::generate(now()).sign(&json!({"role": "anon", "exp": 1_800_000_000}));
-        assert_eq!(verify(&keys, &foreign, now()).unwrap_err(), Refusal::Signature);
+        assert_eq!(
+            verify(&keys, &foreign, now()).unwrap_err(),
+            Refusal::Signature
+        );
     }
 }

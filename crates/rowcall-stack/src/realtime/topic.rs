@@ -51,6 +51,27 @@ pub(crate) struct Member {
     pub(crate) reads: Reads,
     /// Ids of messages that were replayed to it and must not come again.
     pub(crate) replayed: Option<Box<HashSet<Uuid>>>,
+    /// Stored messages committed before this place in the WAL are not for it.
+    pub(crate) from: u64,
+}
+
+/// What tells a stored message apart from one that was just sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredOrigin {
+    pub(crate) id: Uuid,
+    /// Place of its commit in the WAL.
+    pub(crate) commit: u64,
+}
+
+impl Member {
+    /// Whether a stored message is new to the member.
+    fn wants(&self, stored: StoredOrigin) -> bool {
+        let was_replayed = self
+            .replayed
+            .as_ref()
+            .is_some_and(|ids| ids.contains(&stored.id));
+        stored.commit >= self.from && !was_replayed
+    }
 }
 
 /// A topic with members. Lives in the hub as long as it has any.
@@ -108,22 +129,22 @@ impl Topic {
         }
     }
 
-    /// Sends a broadcast to all members that may read it, except one. `id` is that of a stored message. Returns the
+    /// Sends a broadcast to all members that may read it, except one. Returns the
     /// outboxes that are getting full.
     pub(crate) fn broadcast(
         &self,
         broadcast: &Broadcast<'_>,
         except: Option<ChannelId>,
-        id: Option<Uuid>,
+        stored: Option<StoredOrigin>,
     ) -> Vec<Arc<Outbox>> {
         let mut shared = Shared::new(broadcast);
         let inner = self.inner.lock();
         let mut pressed = Vec::new();
         for (channel, member) in &inner.members {
-            let was_replayed = || {
-                id.is_some_and(|id| member.replayed.as_ref().is_some_and(|ids| ids.contains(&id)))
-            };
-            if Some(*channel) == except || !member.reads.broadcast || was_replayed() {
+            if Some(*channel) == except || !member.reads.broadcast {
+                continue;
+            }
+            if stored.is_some_and(|stored| !member.wants(stored)) {
                 continue;
             }
             if let Some(frame) = shared.frame(member.version)
@@ -180,7 +201,11 @@ impl Topic {
             payload: diff,
         };
         let (mut v1, mut v2) = (None, None);
-        for member in inner.members.values().filter(|member| member.reads.presence) {
+        for member in inner
+            .members
+            .values()
+            .filter(|member| member.reads.presence)
+        {
             let slot = match member.version {
                 Version::V1 => &mut v1,
                 Version::V2 => &mut v2,

@@ -2,3 +2,5 @@
 
 mod cluster;
 mod cluster_testing;
+mod realtime;
+mod rest;

@@ -58,8 +58,17 @@ impl<'a> Decimal<'a> {
         let fraction = fraction.trim_end_matches('0');
         if !whole.is_empty() {
             let exponent = i64::try_from(whole.len()).ok()? + power;
-            let whole = if fraction.is_empty() { whole.trim_end_matches('0') } else { whole };
-            return Some(Self { negative, whole, fraction, exponent });
+            let whole = if fraction.is_empty() {
+                whole.trim_end_matches('0')
+            } else {
+                whole
+            };
+            return Some(Self {
+                negative,
+                whole,
+                fraction,
+                exponent,
+            });
         }
         let significant = fraction.trim_start_matches('0');
         let zeros = i64::try_from(fraction.len() - significant.len()).ok()?;
@@ -78,19 +87,45 @@ impl<'a> Decimal<'a> {
     fn compare(&self, other: &Self) -> Ordering {
         match (self.is_zero(), other.is_zero()) {
             (true, true) => return Ordering::Equal,
-            (true, false) => return if other.negative { Ordering::Greater } else { Ordering::Less },
-            (false, true) => return if self.negative { Ordering::Less } else { Ordering::Greater },
+            (true, false) => {
+                return if other.negative {
+                    Ordering::Greater
+                } else {
+                    Ordering::Less
+                };
+            }
+            (false, true) => {
+                return if self.negative {
+                    Ordering::Less
+                } else {
+                    Ordering::Greater
+                };
+            }
             (false, false) => {}
         }
         if self.negative != other.negative {
-            return if self.negative { Ordering::Less } else { Ordering::Greater };
+            return if self.negative {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            };
         }
-        let digits = |number: &Self| number.whole.bytes().chain(number.fraction.bytes()).collect::<Vec<_>>();
+        let digits = |number: &Self| {
+            number
+                .whole
+                .bytes()
+                .chain(number.fraction.bytes())
+                .collect::<Vec<_>>()
+        };
         let magnitude = self
             .exponent
             .cmp(&other.exponent)
             .then_with(|| digits(self).cmp(&digits(other)));
-        if self.negative { magnitude.reverse() } else { magnitude }
+        if self.negative {
+            magnitude.reverse()
+        } else {
+            magnitude
+        }
     }
 }
 
@@ -101,13 +136,27 @@ mod tests {
 
     #[test]
     fn equal_numbers_may_be_printed_in_different_ways() {
-        for (left, right) in [("1", "1.00"), ("0", "-0"), ("1e+02", "100"), ("0.10", "1e-01"), ("NaN", "NaN"), ("0.0", "0e+05")] {
-            assert_eq!(compare(left, right), Some(Ordering::Equal), "{left} {right}");
+        for (left, right) in [
+            ("1", "1.00"),
+            ("0", "-0"),
+            ("1e+02", "100"),
+            ("0.10", "1e-01"),
+            ("NaN", "NaN"),
+            ("0.0", "0e+05"),
+        ] {
+            assert_eq!(
+                compare(left, right),
+                Some(Ordering::Equal),
+                "{left} {right}"
+            );
         }
         assert_eq!(compare("x", "1"), None);
         assert_eq!(compare("", "1"), None);
         assert_eq!(compare("NaN", "Infinity"), Some(Ordering::Greater));
-        assert_eq!(compare("9007199254740993", "9007199254740992"), Some(Ordering::Greater));
+        assert_eq!(
+            compare("9007199254740993", "9007199254740992"),
+            Some(Ordering::Greater)
+        );
     }
 
     proptest! {

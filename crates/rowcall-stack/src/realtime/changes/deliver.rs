@@ -68,14 +68,16 @@ pub(crate) async fn resolve(
             if row_of.contains_key(&(number, group)) || !holds(&questions, one) {
                 continue;
             }
-            let check = *check_of.entry((std::ptr::from_ref(*plan).addr(), group)).or_insert_with(|| {
-                checks.push(Check {
-                    relation: &plan.relation,
-                    identity: &plan.groups[group],
-                    keys: Vec::new(),
+            let check = *check_of
+                .entry((std::ptr::from_ref(*plan).addr(), group))
+                .or_insert_with(|| {
+                    checks.push(Check {
+                        relation: &plan.relation,
+                        identity: &plan.groups[group],
+                        keys: Vec::new(),
+                    });
+                    checks.len() - 1
                 });
-                checks.len() - 1
-            });
             row_of.insert((number, group), (check, checks[check].keys.len()));
             checks[check].keys.push(key.clone());
         }
@@ -131,25 +133,41 @@ fn filter<'a>(questions: &mut Questions<'a>, &(change, plan): &Planned<'a>) -> V
             continue;
         }
         if let Some(asked) = apply(questions, change, place) {
-            matched.push(Matched { place: index, asked });
+            matched.push(Matched {
+                place: index,
+                asked,
+            });
         }
     }
     if kind != ChangeEvent::Delete {
         let refused = plan.refused().iter().copied();
-        matched.extend(refused.filter(|&index| wants(&plan.places[index])).map(|place| Matched {
-            place,
-            asked: Vec::new(),
-        }));
+        matched.extend(
+            refused
+                .filter(|&index| wants(&plan.places[index]))
+                .map(|place| Matched {
+                    place,
+                    asked: Vec::new(),
+                }),
+        );
         matched.sort_by_key(|matched| matched.place);
     }
     matched
 }
 
 /// Applies all predicates of a place; what is still to be asked, or `None` when one does not hold.
-fn apply<'a>(questions: &mut Questions<'a>, change: &'a Change, place: &'a Place) -> Option<Vec<Asked>> {
+fn apply<'a>(
+    questions: &mut Questions<'a>,
+    change: &'a Change,
+    place: &'a Place,
+) -> Option<Vec<Asked>> {
     let interest = &place.interest;
     let mut asked = Vec::new();
-    for (predicate, &column) in interest.want.predicates.iter().zip(&place.predicate_columns) {
+    for (predicate, &column) in interest
+        .want
+        .predicates
+        .iter()
+        .zip(&place.predicate_columns)
+    {
         let value = change.filter_value(column)?;
         match predicate.apply(value) {
             Verdict::Holds => {}
@@ -166,7 +184,11 @@ fn apply<'a>(questions: &mut Questions<'a>, change: &'a Change, place: &'a Place
 }
 
 /// Sends what was worked out, in order. Returns the outboxes that are getting full.
-pub(crate) fn send(limits: &Limits, batch: &[Planned<'_>], resolved: &Resolved) -> Vec<Arc<Outbox>> {
+pub(crate) fn send(
+    limits: &Limits,
+    batch: &[Planned<'_>],
+    resolved: &Resolved,
+) -> Vec<Arc<Outbox>> {
     let mut pressed: Vec<Arc<Outbox>> = Vec::new();
     for ((change, plan), places) in batch.iter().zip(&resolved.places) {
         let mut writer = Writer::new(change, plan, limits.change_bytes);
@@ -251,7 +273,13 @@ impl<'a> Writer<'a> {
             .collect()
     }
 
-    fn frame(&mut self, topic: &Arc<str>, version: Version, variant: Variant, ids: Vec<u32>) -> Bytes {
+    fn frame(
+        &mut self,
+        topic: &Arc<str>,
+        version: Version,
+        variant: Variant,
+        ids: Vec<u32>,
+    ) -> Bytes {
         if let Some(last) = &self.last
             && last.topic == *topic
             && last.version == version
@@ -261,7 +289,11 @@ impl<'a> Writer<'a> {
             return last.frame.clone();
         }
         let numbers: Vec<String> = ids.iter().map(u32::to_string).collect();
-        let payload = format!(r#"{{"ids":[{}],"data":{}}}"#, numbers.join(","), self.data(variant));
+        let payload = format!(
+            r#"{{"ids":[{}],"data":{}}}"#,
+            numbers.join(","),
+            self.data(variant)
+        );
         let frame = encode(
             version,
             &Outgoing {
@@ -287,9 +319,8 @@ impl<'a> Writer<'a> {
             Variant::Failed => self
                 .failed
                 .get_or_insert_with(|| self.change.refused(POLICY_FAILED)),
-            Variant::Columns(set) => self.data[set].get_or_insert_with(|| {
-                self.change.data(&self.plan.column_sets[set], self.limit)
-            }),
+            Variant::Columns(set) => self.data[set]
+                .get_or_insert_with(|| self.change.data(&self.plan.column_sets[set], self.limit)),
         }
     }
 }

@@ -20,6 +20,7 @@ use super::subscription::{Audience, Interest, Outdated, Registry, Subscription};
 use crate::realtime::database::QueryError;
 use crate::realtime::message::Body;
 use crate::realtime::outbox;
+use crate::realtime::topic::StoredOrigin;
 
 /// How soon a batch is tried again when the database cannot be asked.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -101,7 +102,10 @@ impl Dispatcher {
             let resolved = loop {
                 match deliver::resolve(&self.state.database, limits, batch).await {
                     Ok(resolved) => break resolved,
-                    Err(error) => self.pause("row level security cannot be checked", &error).await,
+                    Err(error) => {
+                        self.pause("row level security cannot be checked", &error)
+                            .await
+                    }
                 }
             };
             let pressed = deliver::send(limits, batch, &resolved);
@@ -141,7 +145,8 @@ impl Dispatcher {
             return;
         };
         if let (true, Row::Insert { new }) = (is_messages(&table.message), &row) {
-            self.broadcast(&table.message, new).await;
+            self.broadcast(&table.message, new, placed.position.commit)
+                .await;
         }
         let Some(relation) = self.relation(oid).await else {
             return;
@@ -173,7 +178,11 @@ impl Dispatcher {
             }
         };
         if let Some(relation) = relation.as_ref().filter(|relation| relation.is_published) {
-            let dormant = self.state.registry.read().dormant(&relation.schema, &relation.table);
+            let dormant = self
+                .state
+                .registry
+                .read()
+                .dormant(&relation.schema, &relation.table);
             self.check_again(dormant).await;
         }
         let table = self.tables.get_mut(&oid)?;
@@ -190,7 +199,10 @@ impl Dispatcher {
             }
             let outdated: Vec<Outdated> = {
                 let registry = self.state.registry.read();
-                plan.outdated.iter().filter_map(|&channel| registry.outdated(channel)).collect()
+                plan.outdated
+                    .iter()
+                    .filter_map(|&channel| registry.outdated(channel))
+                    .collect()
             };
             if outdated.is_empty() {
                 return plan;
@@ -239,7 +251,11 @@ impl Dispatcher {
     async fn check_again(&self, channels: Vec<Outdated>) {
         for outdated in channels {
             let mut subscription = loop {
-                match self.state.check(&outdated.identity, &outdated.wanted, None).await {
+                match self
+                    .state
+                    .check(&outdated.identity, &outdated.wanted, None)
+                    .await
+                {
                     Ok(subscription) => break subscription,
                     Err(error) => self.pause("subscriptions cannot be checked", &error).await,
                 }
@@ -247,7 +263,11 @@ impl Dispatcher {
             // The change at hand is wanted, too, though it lies before the check.
             subscription.from = Position::default();
             let notice = subscription.notice.clone();
-            let audience = self.state.registry.write().replace(outdated.channel, subscription);
+            let audience = self
+                .state
+                .registry
+                .write()
+                .replace(outdated.channel, subscription);
             if let Some(audience) = audience {
                 match notice {
                     Ok(()) => audience.notify(true, super::SUBSCRIBED),
@@ -271,7 +291,10 @@ impl Dispatcher {
         subscription.from = since;
         let mut registry = Registry::default();
         let wants = subscription.wants.clone();
-        let (identity, wanted) = (Arc::clone(&subscription.identity), Arc::clone(&subscription.wanted));
+        let (identity, wanted) = (
+            Arc::clone(&subscription.identity),
+            Arc::clone(&subscription.wanted),
+        );
         registry.insert(
             Arc::clone(&audience),
             Subscription {
@@ -303,9 +326,12 @@ impl Dispatcher {
     }
 
     /// Sends a row of `realtime.messages` to its topic.
-    async fn broadcast(&self, table: &RelationMessage, row: &Tuple) {
+    async fn broadcast(&self, table: &RelationMessage, row: &Tuple, commit: u64) {
         let text = |name: &str| {
-            let column = table.columns.iter().position(|column| column.name == name)?;
+            let column = table
+                .columns
+                .iter()
+                .position(|column| column.name == name)?;
             match row.get(column) {
                 Cell::Text(text) => std::str::from_utf8(text).ok(),
                 Cell::Null | Cell::Unchanged => None,
@@ -334,7 +360,12 @@ impl Dispatcher {
             (None, None) => return,
         };
         if payload.len() > self.state.limits.broadcast_bytes {
-            tracing::warn!(topic, event, bytes = payload.len(), "a message from the database is too large; it is dropped");
+            tracing::warn!(
+                topic,
+                event,
+                bytes = payload.len(),
+                "a message from the database is too large; it is dropped"
+            );
             return;
         }
         let meta = format!(r#"{{"id":"{id}"}}"#);
@@ -344,7 +375,10 @@ impl Dispatcher {
             encoding,
             payload,
         };
-        let pressed = self.state.hub.broadcast(topic, private, body, Some(id));
+        let pressed =
+            self.state
+                .hub
+                .broadcast(topic, private, body, Some(StoredOrigin { id, commit }));
         if !pressed.is_empty() {
             outbox::relieve(&pressed, self.state.limits.slow_patience).await;
         }
@@ -355,7 +389,11 @@ impl Dispatcher {
 /// made by others.
 fn is_messages(table: &RelationMessage) -> bool {
     let is_day = |name: &str| {
-        name == "default" || (name.len() == 10 && name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_'))
+        name == "default"
+            || (name.len() == 10
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_digit() || byte == b'_'))
     };
     table.schema == "realtime"
         && (table.table == "messages" || table.table.strip_prefix("messages_").is_some_and(is_day))

@@ -97,7 +97,10 @@ impl FilterError {
 
     /// Upstream's text for a segment that has not the form of one: the parts it was cut into, as Elixir prints lists.
     fn parts(segment: &str) -> Self {
-        let parts: Vec<String> = segment.splitn(2, '=').map(|part| format!("{part:?}")).collect();
+        let parts: Vec<String> = segment
+            .splitn(2, '=')
+            .map(|part| format!("{part:?}"))
+            .collect();
         Self::Params(format!("[{}]", parts.join(", ")))
     }
 }
@@ -105,7 +108,9 @@ impl FilterError {
 /// Reads a filter; a blank one has no segments.
 pub(crate) fn parse(filter: &str) -> Result<Vec<Segment>, FilterError> {
     if filter.len() > MAX_FILTER_BYTES {
-        return Err(FilterError::params(format!("filter is longer than {MAX_FILTER_BYTES} bytes")));
+        return Err(FilterError::params(format!(
+            "filter is longer than {MAX_FILTER_BYTES} bytes"
+        )));
     }
     if filter.trim().is_empty() {
         return Ok(Vec::new());
@@ -152,12 +157,16 @@ fn segment(text: &str) -> Result<Segment, FilterError> {
             "filter must not contain empty segments (check for extra commas)",
         ));
     }
-    let (column, rest) = text.split_once('=').ok_or_else(|| FilterError::parts(text))?;
+    let (column, rest) = text
+        .split_once('=')
+        .ok_or_else(|| FilterError::parts(text))?;
     let (negated, rest) = match rest.trim_start().strip_prefix("not.") {
         Some(rest) => (true, rest),
         None => (false, rest.trim_start()),
     };
-    let (name, value) = rest.split_once('.').ok_or_else(|| FilterError::parts(text))?;
+    let (name, value) = rest
+        .split_once('.')
+        .ok_or_else(|| FilterError::parts(text))?;
     let operator = Operator::parse(name).ok_or_else(|| FilterError::parts(text))?;
     let column = column.trim();
     if column.is_empty() {
@@ -179,7 +188,9 @@ fn segment(text: &str) -> Result<Segment, FilterError> {
 fn truth(value: &str, segment: &str) -> Result<String, FilterError> {
     let value = value.trim().to_ascii_lowercase();
     let is_known = matches!(value.as_str(), "null" | "true" | "false" | "unknown");
-    is_known.then_some(value).ok_or_else(|| FilterError::parts(segment))
+    is_known
+        .then_some(value)
+        .ok_or_else(|| FilterError::parts(segment))
 }
 
 fn list(value: &str) -> Result<Vec<String>, FilterError> {
@@ -188,16 +199,23 @@ fn list(value: &str) -> Result<Vec<String>, FilterError> {
         .strip_prefix('(')
         .and_then(|value| value.strip_suffix(')'))
         .ok_or_else(|| FilterError::params("`in` filter value must be wrapped by parentheses"))?;
-    let values: Vec<String> = split(inner).into_iter().map(|value| unquote(value.trim())).collect();
+    let values: Vec<String> = split(inner)
+        .into_iter()
+        .map(|value| unquote(value.trim()))
+        .collect();
     if values.len() > MAX_IN_VALUES {
-        return Err(FilterError::params(format!("`in` takes at most {MAX_IN_VALUES} values")));
+        return Err(FilterError::params(format!(
+            "`in` takes at most {MAX_IN_VALUES} values"
+        )));
     }
     Ok(values)
 }
 
 /// A value wholly in quotes loses them; inside, a backslash takes the next character as it is.
 fn unquote(value: &str) -> String {
-    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    let quoted = value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'));
     let Some(inner) = quoted else {
         return value.to_owned();
     };
@@ -246,7 +264,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            parse(r#"a=eq."x, \"y\""#).unwrap(),
+            parse(r##"a=eq."x, \"y\"""##).unwrap(),
             [one("a", Operator::Eq, false, r#"x, "y""#)]
         );
     }
@@ -264,14 +282,27 @@ mod tests {
     fn a_quote_in_the_middle_is_a_character() {
         assert_eq!(
             parse(r#"a=eq.5" pipe,b=eq.1"#).unwrap(),
-            [one("a", Operator::Eq, false, r#"5" pipe"#), one("b", Operator::Eq, false, "1")]
+            [
+                one("a", Operator::Eq, false, r#"5" pipe"#),
+                one("b", Operator::Eq, false, "1")
+            ]
         );
     }
 
     #[test]
     fn blank_filters_have_no_segments_and_broken_ones_are_errors() {
         assert_eq!(parse("  ").unwrap(), []);
-        for broken in ["a", "a=1", "a=foo.1", "=eq.1", "a=eq.1,", ",a=eq.1", "a=in.1,2", "a=is.maybe", "a=not.1"] {
+        for broken in [
+            "a",
+            "a=1",
+            "a=foo.1",
+            "=eq.1",
+            "a=eq.1,",
+            ",a=eq.1",
+            "a=in.1,2",
+            "a=is.maybe",
+            "a=not.1",
+        ] {
             assert!(parse(broken).is_err(), "{broken}");
         }
         assert_eq!(

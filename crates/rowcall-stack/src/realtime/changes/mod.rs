@@ -44,6 +44,7 @@ use dispatch::CatchUp;
 use position::Position;
 use subscription::Registry;
 
+pub(crate) use position::parse_lsn;
 pub use slot::Slot;
 pub(crate) use subscription::{Audience, Subscription};
 
@@ -139,7 +140,11 @@ impl Changes {
     /// Comes back when changes are being read.
     pub(crate) async fn streaming(&self) {
         let mut status = self.state.status.subscribe();
-        if status.wait_for(|status| *status == Status::Streaming).await.is_err() {
+        if status
+            .wait_for(|status| *status == Status::Streaming)
+            .await
+            .is_err()
+        {
             // The server is ending; so is whoever waits.
             std::future::pending().await
         }
@@ -179,7 +184,9 @@ impl Changes {
             if let Err(error) = self.catch_ups.try_send(catch_up) {
                 // It has to come again, rather than go on with a gap.
                 tracing::warn!(%error, "too many clients come back at once");
-                audience.outbox.close(CloseCode::TryLater, "too many clients come back at once");
+                audience
+                    .outbox
+                    .close(CloseCode::TryLater, "too many clients come back at once");
             }
             return;
         }
@@ -244,7 +251,10 @@ impl State {
 }
 
 async fn check_wal_level(database: &Database) -> Result<(), RealtimeError> {
-    let client = database.connection().await.map_err(RealtimeError::Connect)?;
+    let client = database
+        .connection()
+        .await
+        .map_err(RealtimeError::Connect)?;
     let row = client
         .query_one("select pg_catalog.current_setting('wal_level')", &[])
         .await

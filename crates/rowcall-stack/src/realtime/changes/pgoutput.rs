@@ -160,7 +160,9 @@ struct Rest(Bytes);
 
 impl Rest {
     fn need(&self, bytes: usize) -> Result<(), DecodeError> {
-        (self.0.len() >= bytes).then_some(()).ok_or(DecodeError::Truncated)
+        (self.0.len() >= bytes)
+            .then_some(())
+            .ok_or(DecodeError::Truncated)
     }
 
     fn byte(&mut self) -> Result<u8, DecodeError> {
@@ -179,7 +181,11 @@ impl Rest {
     }
 
     fn text(&mut self) -> Result<String, DecodeError> {
-        let end = self.0.iter().position(|&byte| byte == 0).ok_or(DecodeError::Truncated)?;
+        let end = self
+            .0
+            .iter()
+            .position(|&byte| byte == 0)
+            .ok_or(DecodeError::Truncated)?;
         let text = self.0.split_to(end);
         self.0.advance(1);
         String::from_utf8(text.to_vec()).map_err(|_| DecodeError::Utf8)
@@ -209,7 +215,11 @@ impl Rest {
                 type_oid,
             });
         }
-        let schema = if schema.is_empty() { "pg_catalog".to_owned() } else { schema };
+        let schema = if schema.is_empty() {
+            "pg_catalog".to_owned()
+        } else {
+            schema
+        };
         Ok(RelationMessage {
             oid,
             schema,
@@ -235,7 +245,8 @@ impl Rest {
                 b'n' => Cell::Null,
                 b'u' => Cell::Unchanged,
                 b't' => {
-                    let length = usize::try_from(self.oid()?).map_err(|_| DecodeError::Truncated)?;
+                    let length =
+                        usize::try_from(self.oid()?).map_err(|_| DecodeError::Truncated)?;
                     self.need(length)?;
                     Cell::Text(self.0.split_to(length))
                 }
@@ -252,7 +263,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn update() -> Vec<u8> {
-        let mut bytes = vec![b'U', 0, 0, 0x40, 1, b'K', 0, 2, b't', 0, 0, 0, 1, b'7', b'n'];
+        let mut bytes = vec![
+            b'U', 0, 0, 0x40, 1, b'K', 0, 2, b't', 0, 0, 0, 1, b'7', b'n',
+        ];
         bytes.extend([b'N', 0, 2, b't', 0, 0, 0, 1, b'8', b'u']);
         bytes
     }
@@ -280,9 +293,16 @@ mod tests {
         let Message::Relation(relation) = Message::decode(bytes.into()).unwrap() else {
             panic!("a relation");
         };
-        assert_eq!((relation.schema.as_str(), relation.table.as_str()), ("public", "t"));
+        assert_eq!(
+            (relation.schema.as_str(), relation.table.as_str()),
+            ("public", "t")
+        );
         assert_eq!(relation.identity, Identity::Default);
-        let id = Column { name: "id".to_owned(), is_key: true, type_oid: 23 };
+        let id = Column {
+            name: "id".to_owned(),
+            is_key: true,
+            type_oid: 23,
+        };
         assert_eq!(relation.columns, [id]);
     }
 
@@ -290,7 +310,10 @@ mod tests {
     fn every_cut_of_a_message_is_an_error() {
         let whole = update();
         for end in 0..whole.len() {
-            assert!(Message::decode(Bytes::copy_from_slice(&whole[..end])).is_err(), "{end}");
+            assert!(
+                Message::decode(Bytes::copy_from_slice(&whole[..end])).is_err(),
+                "{end}"
+            );
         }
     }
 

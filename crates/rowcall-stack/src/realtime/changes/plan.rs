@@ -51,7 +51,11 @@ impl Plan {
         interests.sort_by(|a, b| {
             let key = |interest: &Interest| {
                 let audience = &interest.audience;
-                (Arc::clone(&audience.topic), audience.version as u8, audience.channel)
+                (
+                    Arc::clone(&audience.topic),
+                    audience.version as u8,
+                    audience.channel,
+                )
             };
             key(a).cmp(&key(b))
         });
@@ -103,7 +107,13 @@ impl Plan {
         })
     }
 
-    fn add(&mut self, interest: Arc<Interest>, access: &Access, columns: usize, group: Option<usize>) {
+    fn add(
+        &mut self,
+        interest: Arc<Interest>,
+        access: &Access,
+        columns: usize,
+        group: Option<usize>,
+    ) {
         let mut predicate_columns = Vec::new();
         let mut is_blind = false;
         for predicate in &interest.want.predicates {
@@ -152,7 +162,11 @@ impl Plan {
                 self.exact.len() - 1
             }
         };
-        self.exact[index].1.entry(text.to_owned()).or_default().push(place);
+        self.exact[index]
+            .1
+            .entry(text.to_owned())
+            .or_default()
+            .push(place);
     }
 
     /// Places that get an error for this change whatever their filters say.

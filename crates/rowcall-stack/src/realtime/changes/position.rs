@@ -53,10 +53,16 @@ mod tests {
 
     #[test]
     fn positions_are_read_as_they_are_written_and_are_ordered() {
-        let position = Position { commit: 0x1_016B_3748, change: 3 };
+        let position = Position {
+            commit: 0x1_016B_3748,
+            change: 3,
+        };
         assert_eq!(position.to_string(), "1/16B3748.3");
         assert_eq!(Position::parse("1/16B3748.3"), Some(position));
-        assert_eq!(Position::parse("1/16B3748"), Some(Position::before(position.commit)));
+        assert_eq!(
+            Position::parse("1/16B3748"),
+            Some(Position::before(position.commit))
+        );
         assert!(Position::before(position.commit) < position);
         for broken in ["", "1", "1/", "/1", "1/x", "1/2.x", "1/100000000"] {
             assert_eq!(Position::parse(broken), None, "{broken}");

@@ -37,9 +37,15 @@ pub(crate) struct Predicate {
 enum Test {
     Is(String),
     /// Equal texts are equal values; the operator is one of eq, neq, isdistinct.
-    Text { operator: Operator, literal: String },
+    Text {
+        operator: Operator,
+        literal: String,
+    },
     TextIn(HashSet<String>),
-    Number { operator: Operator, literal: String },
+    Number {
+        operator: Operator,
+        literal: String,
+    },
     NumberIn(Vec<String>),
     Like(String),
     Postgres(Box<Question>),
@@ -108,13 +114,17 @@ impl Predicate {
                 operator,
                 literal: first(),
             },
-            (operator @ (Eq | Neq | Lt | Lte | Gt | Gte | IsDistinct), _) if is_number(&checked) => {
+            (operator @ (Eq | Neq | Lt | Lte | Gt | Gte | IsDistinct), _)
+                if is_number(&checked) =>
+            {
                 Test::Number {
                     operator,
                     literal: first(),
                 }
             }
-            (Like, Operand::One(pattern)) if is_text_exact(&checked) && !pattern.ends_with('\\') => {
+            (Like, Operand::One(pattern))
+                if is_text_exact(&checked) && !pattern.ends_with('\\') =>
+            {
                 Test::Like(pattern.clone())
             }
             (operator, operand) => Test::Postgres(Box::new(Question {
@@ -179,8 +189,14 @@ impl Predicate {
     fn apply_to_null(&self) -> Verdict<'_> {
         let holds = match &self.test {
             Test::Is(truth) => truth == "null" || truth == "unknown",
-            Test::Text { operator: Operator::IsDistinct, .. }
-            | Test::Number { operator: Operator::IsDistinct, .. } => true,
+            Test::Text {
+                operator: Operator::IsDistinct,
+                ..
+            }
+            | Test::Number {
+                operator: Operator::IsDistinct,
+                ..
+            } => true,
             Test::Postgres(question) if question.operator == Operator::IsDistinct => true,
             _ => return Verdict::Fails,
         };
@@ -246,7 +262,9 @@ fn like(value: &str, pattern: &str) -> bool {
         token = after;
         at = started + 1;
     }
-    tokens[token..].iter().all(|token| matches!(token, Token::Any))
+    tokens[token..]
+        .iter()
+        .all(|token| matches!(token, Token::Any))
 }
 
 impl Question {
@@ -307,7 +325,10 @@ mod tests {
 
     #[test]
     fn null_matches_only_what_asks_for_it() {
-        for operator in ["eq.1", "neq.1", "lt.1", "lte.1", "gt.1", "gte.1", "in.(1)", "like.1", "ilike.1", "match.1", "imatch.1", "is.true"] {
+        for operator in [
+            "eq.1", "neq.1", "lt.1", "lte.1", "gt.1", "gte.1", "in.(1)", "like.1", "ilike.1",
+            "match.1", "imatch.1", "is.true",
+        ] {
             for negated in ["", "not."] {
                 let expected = operator == "is.true" && negated == "not.";
                 for type_oid in [23, 25] {
@@ -337,8 +358,14 @@ mod tests {
         assert!(holds("a=eq.x", 25, Some("x")));
         assert!(holds("a=neq.x", 25, Some("y")));
         assert!(holds("a=is.true", 16, Some("t")));
-        assert!(matches!(predicate("a=gt.x", 25).apply(Some("y")), Verdict::Ask(_)));
-        assert!(matches!(predicate("a=ilike.x", 25).apply(Some("y")), Verdict::Ask(_)));
+        assert!(matches!(
+            predicate("a=gt.x", 25).apply(Some("y")),
+            Verdict::Ask(_)
+        ));
+        assert!(matches!(
+            predicate("a=ilike.x", 25).apply(Some("y")),
+            Verdict::Ask(_)
+        ));
     }
 
     #[test]

@@ -74,7 +74,11 @@ impl<'a> Questions<'a> {
 
     /// Whether the comparison holds; call after [`Questions::answer`].
     pub(crate) fn holds(&self, asked: Asked) -> bool {
-        self.all[asked.question].holds.get(asked.value).copied().unwrap_or(false)
+        self.all[asked.question]
+            .holds
+            .get(asked.value)
+            .copied()
+            .unwrap_or(false)
     }
 
     /// Asks the database. A comparison that raises does not hold for any value.

@@ -93,8 +93,13 @@ struct Batch {
 impl Reader {
     async fn stream(&mut self, commands: &mut mpsc::Receiver<CatchUp>) -> Result<(), SlotError> {
         let state = Arc::clone(&self.state);
-        let streaming =
-            slot::open(&state.database, &state.slot, &state.application, self.has_streamed).await?;
+        let streaming = slot::open(
+            &state.database,
+            &state.slot,
+            &state.application,
+            self.has_streamed,
+        )
+        .await?;
         let mut client = streaming.client;
         self.dispatcher.session_started();
         if streaming.has_gap {
@@ -177,8 +182,9 @@ impl Reader {
             }
             ReplicationEvent::XLogData { data, .. } => {
                 let bytes = data.len();
-                let message = Message::decode(data)
-                    .map_err(|error| SlotError::Session(PgWireError::Protocol(error.to_string())))?;
+                let message = Message::decode(data).map_err(|error| {
+                    SlotError::Session(PgWireError::Protocol(error.to_string()))
+                })?;
                 let is_change = !matches!(message, Message::Relation(_) | Message::Other);
                 transaction.changes += u32::from(is_change);
                 let position = Position {
@@ -229,7 +235,8 @@ impl Reader {
 const EPOCH_2000: i64 = 946_684_800;
 
 fn timestamp(micros_since_2000: i64) -> Timestamp {
-    Timestamp::from_microsecond(micros_since_2000.saturating_add(EPOCH_2000 * 1_000_000)).unwrap_or_default()
+    Timestamp::from_microsecond(micros_since_2000.saturating_add(EPOCH_2000 * 1_000_000))
+        .unwrap_or_default()
 }
 
 /// Tells the server what it need not keep any longer: what was handled some time ago. What is younger comes again after a

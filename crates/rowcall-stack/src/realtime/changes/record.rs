@@ -47,8 +47,12 @@ impl Change {
         let cell = match &self.row {
             Row::Insert { new } => new.get(column),
             Row::Update { old, new } => current(old.as_ref(), new, column),
-            Row::Delete { old: OldTuple::Row(old) } => old.get(column),
-            Row::Delete { old: OldTuple::Key(old) } => {
+            Row::Delete {
+                old: OldTuple::Row(old),
+            } => old.get(column),
+            Row::Delete {
+                old: OldTuple::Key(old),
+            } => {
                 if !self.relation.columns[column].is_key {
                     return None;
                 }
@@ -97,7 +101,11 @@ impl Change {
         if data.len() <= limit {
             return data;
         }
-        self.data_with(columns, SMALL_VALUE_BYTES, r#"["Error 413: Payload Too Large"]"#)
+        self.data_with(
+            columns,
+            SMALL_VALUE_BYTES,
+            r#"["Error 413: Payload Too Large"]"#,
+        )
     }
 
     /// The object for those who may not see the row, or whose policies failed.
@@ -253,7 +261,11 @@ impl ColumnSet {
         let is_selectable = |column: usize| selectable.get(column).copied().unwrap_or(false);
         let refusal = if relation.primary_key.is_empty() {
             Some("Error 400: Bad Request, no primary key")
-        } else if !relation.primary_key.iter().all(|&column| is_selectable(column)) {
+        } else if !relation
+            .primary_key
+            .iter()
+            .all(|&column| is_selectable(column))
+        {
             Some("Error 401: Unauthorized")
         } else {
             None

@@ -61,10 +61,17 @@ impl Relation {
         client: &Client,
         message: &RelationMessage,
     ) -> Result<Option<Self>, tokio_postgres::Error> {
-        let Some(row) = client.query_opt(RELATION, &[&message.oid, &PUBLICATION]).await? else {
+        let Some(row) = client
+            .query_opt(RELATION, &[&message.oid, &PUBLICATION])
+            .await?
+        else {
             return Ok(None);
         };
-        let oids: Vec<u32> = message.columns.iter().map(|column| column.type_oid).collect();
+        let oids: Vec<u32> = message
+            .columns
+            .iter()
+            .map(|column| column.type_oid)
+            .collect();
         let types = Types::load(client, &oids).await?;
         let columns: Vec<Column> = message
             .columns
@@ -148,13 +155,17 @@ impl Types {
             let delimiter: Option<String> = row.get("delimiter");
             let names: Option<Vec<String>> = row.get("names");
             let types: Option<Vec<u32>> = row.get("types");
-            let delimiter = delimiter.and_then(|text| text.bytes().next()).unwrap_or(b',');
+            let delimiter = delimiter
+                .and_then(|text| text.bytes().next())
+                .unwrap_or(b',');
             let found = Type {
                 name: row.get("name"),
                 sql: row.get("sql"),
                 element: element.map(|element| (element, delimiter)),
                 base: row.get("base"),
-                fields: names.zip(types).map(|(names, types)| names.into_iter().zip(types).collect()),
+                fields: names
+                    .zip(types)
+                    .map(|(names, types)| names.into_iter().zip(types).collect()),
             };
             (row.get("oid"), found)
         });

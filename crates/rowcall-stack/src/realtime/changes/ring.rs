@@ -41,8 +41,14 @@ impl Ring {
 
     /// Changes after a place; false when some of them are no longer held.
     pub(crate) fn after(&self, position: Position) -> (Vec<Arc<Change>>, bool) {
-        let start = self.changes.partition_point(|(change, _)| change.position <= position);
-        let changes = self.changes.range(start..).map(|(change, _)| Arc::clone(change)).collect();
+        let start = self
+            .changes
+            .partition_point(|(change, _)| change.position <= position);
+        let changes = self
+            .changes
+            .range(start..)
+            .map(|(change, _)| Arc::clone(change))
+            .collect();
         (changes, position >= self.complete_after)
     }
 }

@@ -61,7 +61,11 @@ impl From<PgWireError> for SlotError {
         let text = error.to_string();
         let is_forbidden = text.contains("SQLSTATE 42501")
             || (text.contains("replication") && text.contains("must be superuser"));
-        if is_forbidden { Self::Forbidden(text) } else { Self::Session(error) }
+        if is_forbidden {
+            Self::Forbidden(text)
+        } else {
+            Self::Session(error)
+        }
     }
 }
 
@@ -80,9 +84,12 @@ pub(crate) async fn open(
     application: &str,
     had_slot: bool,
 ) -> Result<Streaming, SlotError> {
-    tokio::time::timeout(SESSION_TIMEOUT, open_within(database, slot, application, had_slot))
-        .await
-        .unwrap_or(Err(SlotError::Timeout))
+    tokio::time::timeout(
+        SESSION_TIMEOUT,
+        open_within(database, slot, application, had_slot),
+    )
+    .await
+    .unwrap_or(Err(SlotError::Timeout))
 }
 
 async fn open_within(
@@ -95,14 +102,22 @@ async fn open_within(
     // Before the slot: decoding a change that is older than a publication fails for ever.
     connection.batch_execute(PUBLICATIONS).await?;
     let (name, is_temporary) = match slot {
-        Slot::Durable { name: Some(name), .. } => (name.clone(), false),
+        Slot::Durable {
+            name: Some(name), ..
+        } => (name.clone(), false),
         Slot::Durable { name: None, .. } => {
             let row = connection
-                .query_one("select oid from pg_catalog.pg_database where datname = current_database()", &[])
+                .query_one(
+                    "select oid from pg_catalog.pg_database where datname = current_database()",
+                    &[],
+                )
                 .await?;
             (format!("rowcall_realtime_{}", row.get::<_, u32>(0)), false)
         }
-        Slot::Temporary => (format!("{}_temporary", application.replace([' ', '-'], "_")), true),
+        Slot::Temporary => (
+            format!("{}_temporary", application.replace([' ', '-'], "_")),
+            true,
+        ),
     };
     let mut exists = false;
     if let Some(row) = connection.query_opt(SLOT, &[&name]).await? {
@@ -114,19 +129,29 @@ async fn open_within(
                 return Err(SlotError::Busy { slot: name, pid });
             }
             // Our own session, whose connection broke before the server noticed.
-            connection.execute("select pg_catalog.pg_terminate_backend($1)", &[&pid]).await?;
+            connection
+                .execute("select pg_catalog.pg_terminate_backend($1)", &[&pid])
+                .await?;
         }
         exists = is_lost != Some(true);
         if !exists {
-            tracing::warn!(slot = name, "PostgreSQL has given the slot up; it is made anew and subscribers are told to catch up");
-            connection.execute("select pg_catalog.pg_drop_replication_slot($1)", &[&name]).await?;
+            tracing::warn!(
+                slot = name,
+                "PostgreSQL has given the slot up; it is made anew and subscribers are told to catch up"
+            );
+            connection
+                .execute("select pg_catalog.pg_drop_replication_slot($1)", &[&name])
+                .await?;
         }
     }
     drop(connection);
-    let mut client = ReplicationClient::connect_gated(config(database, &name, application)?).await?;
+    let mut client =
+        ReplicationClient::connect_gated(config(database, &name, application)?).await?;
     if !exists {
         let temporary = if is_temporary { " TEMPORARY" } else { "" };
-        let create = format!("CREATE_REPLICATION_SLOT \"{name}\"{temporary} LOGICAL pgoutput NOEXPORT_SNAPSHOT");
+        let create = format!(
+            "CREATE_REPLICATION_SLOT \"{name}\"{temporary} LOGICAL pgoutput NOEXPORT_SNAPSHOT"
+        );
         client.simple_query(&create).await?;
     }
     client.start().await?;
@@ -137,7 +162,11 @@ async fn open_within(
     })
 }
 
-fn config(database: &Database, slot: &str, application: &str) -> Result<ReplicationConfig, SlotError> {
+fn config(
+    database: &Database,
+    slot: &str,
+    application: &str,
+) -> Result<ReplicationConfig, SlotError> {
     let config = database.config();
     let host = match config.get_hosts().first() {
         Some(Host::Tcp(host)) => host.clone(),

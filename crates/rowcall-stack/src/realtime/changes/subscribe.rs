@@ -156,14 +156,18 @@ async fn check(
     };
     for name in want.select.iter().flatten() {
         if column(name).is_none() {
-            return Err(exception(format!("P0001 (raise_exception) invalid column for select {name}")));
+            return Err(exception(format!(
+                "P0001 (raise_exception) invalid column for select {name}"
+            )));
         }
     }
     let mut predicates = Vec::with_capacity(segments.len());
     for segment in &segments {
         let found = column(&segment.column).ok_or_else(|| {
             let column = &segment.column;
-            exception(format!("P0001 (raise_exception) invalid column for filter {column}"))
+            exception(format!(
+                "P0001 (raise_exception) invalid column for filter {column}"
+            ))
         })?;
         let checked = check_segment(client, identity, segment, found).await?;
         predicates.push(Predicate::new(segment, checked.map_err(exception)?));
@@ -209,13 +213,18 @@ async fn check_segment(
         const BOOL: u32 = 16;
         let needs_bool = segment.operand != Operand::One("null".to_owned());
         return Ok(if needs_bool && checked.type_oid != BOOL {
-            Err(format!("P0001 (raise_exception) `is` with a truth value needs a boolean column, not {type_sql}"))
+            Err(format!(
+                "P0001 (raise_exception) `is` with a truth value needs a boolean column, not {type_sql}"
+            ))
         } else {
             Ok(checked)
         });
     }
     if matches!(operator, Operator::Like | Operator::Ilike) && ends_in_escape(&literals[0]) {
-        return Ok(Err("22025 (invalid_escape_sequence) LIKE pattern must not end with escape character".to_owned()));
+        return Ok(Err(
+            "22025 (invalid_escape_sequence) LIKE pattern must not end with escape character"
+                .to_owned(),
+        ));
     }
     let left = format!("null::{type_sql}{collation_sql}");
     let sql = match operator {
@@ -223,7 +232,9 @@ async fn check_segment(
             "select array(select pg_catalog.unnest($1::text[]::{type_sql}[])::text), \
                     {left} = any ($1::text[]::{type_sql}[])"
         ),
-        _ if operator.is_pattern() => format!("select $1::text[], '' {} ($1::text[])[1]", operator.sql()),
+        _ if operator.is_pattern() => {
+            format!("select $1::text[], '' {} ($1::text[])[1]", operator.sql())
+        }
         _ => format!(
             "select array[(($1::text[])[1]::{type_sql})::text], {left} {} ($1::text[])[1]::{type_sql}",
             operator.sql()
@@ -246,19 +257,28 @@ async fn check_segment(
     set?;
     match answer {
         Ok(rows) => {
-            let canonical: Vec<Option<String>> = rows.first().map(|row| row.get(0)).unwrap_or_default();
+            let canonical: Vec<Option<String>> =
+                rows.first().map(|row| row.get(0)).unwrap_or_default();
             checked.canonical = canonical.into_iter().flatten().collect();
             Ok(Ok(checked))
         }
         Err(error) => match error.as_db_error() {
-            Some(database) => Ok(Err(format!("{} {}", database.code().code(), database.message()))),
+            Some(database) => Ok(Err(format!(
+                "{} {}",
+                database.code().code(),
+                database.message()
+            ))),
             None => Err(error),
         },
     }
 }
 
 fn ends_in_escape(pattern: &str) -> bool {
-    let escapes = pattern.bytes().rev().take_while(|&byte| byte == b'\\').count();
+    let escapes = pattern
+        .bytes()
+        .rev()
+        .take_while(|&byte| byte == b'\\')
+        .count();
     escapes % 2 == 1
 }
 
@@ -268,8 +288,12 @@ fn describe(want: &Want, segments: &[Segment]) -> String {
     for segment in segments {
         let separator = if filters.is_empty() { "" } else { ", " };
         let operator = segment.operator.sql();
-        write!(filters, "{separator}{{{:?}, {operator:?}, {:?}}}", segment.column, segment.operand)
-            .expect("writing to a string");
+        write!(
+            filters,
+            "{separator}{{{:?}, {operator:?}, {:?}}}",
+            segment.column, segment.operand
+        )
+        .expect("writing to a string");
     }
     let select = match &want.select {
         Some(columns) => format!("{columns:?}"),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rowcall_realtime::event::Extension;
 use rowcall_realtime::Version;
+use rowcall_realtime::event::Extension;
 use rowcall_realtime::join::ChangeEvent;
 
 use super::position::Position;
@@ -81,7 +81,12 @@ pub(crate) struct Interest {
 }
 
 impl Interest {
-    pub(crate) fn new(audience: Arc<Audience>, want: Want, identity: Arc<Identity>, from: Position) -> Arc<Self> {
+    pub(crate) fn new(
+        audience: Arc<Audience>,
+        want: Want,
+        identity: Arc<Identity>,
+        from: Position,
+    ) -> Arc<Self> {
         Arc::new(Self {
             audience,
             want,
@@ -149,9 +154,7 @@ impl Registry {
         } = subscription;
         let interests: Vec<_> = wants
             .into_iter()
-            .map(|want| {
-                Interest::new(Arc::clone(&audience), want, Arc::clone(&identity), from)
-            })
+            .map(|want| Interest::new(Arc::clone(&audience), want, Arc::clone(&identity), from))
             .collect();
         for (number, interest) in interests.iter().enumerate() {
             self.shelve(number, interest);
@@ -257,7 +260,12 @@ impl Registry {
         if self.dormant == 0 {
             return Vec::new();
         }
-        let is_named = |entry: &Entry| entry.dormant.iter().any(|name| name.0 == schema && name.1 == table);
+        let is_named = |entry: &Entry| {
+            entry
+                .dormant
+                .iter()
+                .any(|name| name.0 == schema && name.1 == table)
+        };
         self.channels
             .iter()
             .filter(|(_, entry)| is_named(entry))
@@ -267,7 +275,9 @@ impl Registry {
 
     /// What a channel asked for.
     pub(crate) fn outdated(&self, channel: ChannelId) -> Option<Outdated> {
-        self.channels.get(&channel).map(|entry| outdated(channel, entry))
+        self.channels
+            .get(&channel)
+            .map(|entry| outdated(channel, entry))
     }
 
     /// The outboxes of all channels.

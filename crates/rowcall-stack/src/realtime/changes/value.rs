@@ -41,7 +41,9 @@ pub(crate) fn push_value(json: &mut String, shape: &Shape, text: &str) {
         }),
         Shape::Json => json.push_str(text),
         Shape::Bytes => push_json_string(json, text.strip_prefix(r"\x").unwrap_or(text)),
-        Shape::Timestamp => push_json_string(json, &text.replacen(' ', "T", usize::from(is_date(text)))),
+        Shape::Timestamp => {
+            push_json_string(json, &text.replacen(' ', "T", usize::from(is_date(text))))
+        }
         Shape::TimestampTz => push_timestamptz(json, text),
         Shape::Text => push_json_string(json, text),
         Shape::Array { delimiter, element } => {
@@ -86,6 +88,8 @@ fn push_number(json: &mut String, text: &str) {
         return json.push_str("null");
     }
     match text.split_once(['e', 'E']) {
+        // The database's JSON numbers know no negative zero.
+        None if text == "-0" => json.push('0'),
         None => json.push_str(text),
         Some((mantissa, exponent)) => push_expanded(json, mantissa, exponent),
     }
@@ -108,11 +112,17 @@ fn push_expanded(json: &mut String, mantissa: &str, exponent: &str) {
     let length = i64::try_from(digits.len()).unwrap_or(0);
     if point <= 0 {
         json.push_str("0.");
-        json.extend(std::iter::repeat_n('0', usize::try_from(-point).unwrap_or(0)));
+        json.extend(std::iter::repeat_n(
+            '0',
+            usize::try_from(-point).unwrap_or(0),
+        ));
         json.push_str(&digits);
     } else if point >= length {
         json.push_str(&digits);
-        json.extend(std::iter::repeat_n('0', usize::try_from(point - length).unwrap_or(0)));
+        json.extend(std::iter::repeat_n(
+            '0',
+            usize::try_from(point - length).unwrap_or(0),
+        ));
     } else {
         let (before, after) = digits.split_at(usize::try_from(point).unwrap_or(0));
         json.push_str(before);
@@ -288,10 +298,22 @@ mod tests {
     #[test]
     fn times_are_written_as_in_iso_8601() {
         for (shape, text, expected) in [
-            (Shape::Timestamp, "2026-01-02 03:04:05.678", r#""2026-01-02T03:04:05.678""#),
+            (
+                Shape::Timestamp,
+                "2026-01-02 03:04:05.678",
+                r#""2026-01-02T03:04:05.678""#,
+            ),
             (Shape::Timestamp, "infinity", r#""infinity""#),
-            (Shape::TimestampTz, "2026-01-02 01:04:05.678+00", r#""2026-01-02T01:04:05.678+00:00""#),
-            (Shape::TimestampTz, "0044-03-15 00:00:00+00 BC", r#""0044-03-15T00:00:00+00:00 BC""#),
+            (
+                Shape::TimestampTz,
+                "2026-01-02 01:04:05.678+00",
+                r#""2026-01-02T01:04:05.678+00:00""#,
+            ),
+            (
+                Shape::TimestampTz,
+                "0044-03-15 00:00:00+00 BC",
+                r#""0044-03-15T00:00:00+00:00 BC""#,
+            ),
             (Shape::TimestampTz, "-infinity", r#""-infinity""#),
         ] {
             assert_eq!(json(&shape, text), expected);
@@ -302,12 +324,18 @@ mod tests {
     fn arrays_nest_and_know_null_and_the_text_null() {
         assert_eq!(json(&array(Shape::Number), "{1,NULL,3}"), "[1,null,3]");
         assert_eq!(json(&array(Shape::Number), "[0:1]={1,2}"), "[1,2]");
-        assert_eq!(json(&array(Shape::Number), "{{1,2},{3,4}}"), "[[1,2],[3,4]]");
+        assert_eq!(
+            json(&array(Shape::Number), "{{1,2},{3,4}}"),
+            "[[1,2],[3,4]]"
+        );
         assert_eq!(
             json(&array(Shape::Text), r#"{"a,\"b\\",NULL,"NULL",""}"#),
             r#"["a,\"b\\",null,"NULL",""]"#
         );
-        assert_eq!(json(&array(Shape::Json), r#"{"{\"a\": 1}"}"#), r#"[{"a": 1}]"#);
+        assert_eq!(
+            json(&array(Shape::Json), r#"{"{\"a\": 1}"}"#),
+            r#"[{"a": 1}]"#
+        );
         assert_eq!(json(&array(Shape::Number), "{}"), "[]");
         assert_eq!(json(&array(Shape::Number), "nonsense"), r#""nonsense""#);
     }

@@ -75,19 +75,25 @@ pub(crate) async fn check(
     Ok(parts.into_iter().flatten().collect())
 }
 
-async fn check_part(database: &Database, checks: &[Check<'_>]) -> Result<Vec<Vec<Sight>>, QueryError> {
+async fn check_part(
+    database: &Database,
+    checks: &[Check<'_>],
+) -> Result<Vec<Vec<Sight>>, QueryError> {
     let client = database.check_connection().await?;
     let settings = client.prepare_cached(SETTINGS).await?;
     let mut statements = Vec::with_capacity(checks.len());
     for check in checks {
         statements.push(prepare(&client, check.relation).await?);
     }
-    let groups = checks.iter().zip(&statements).map(|(check, statement)| async {
-        match statement {
-            Some(statement) => check_group(&client, &settings, statement, check).await,
-            None => Ok(vec![Sight::Hidden; check.keys.len()]),
-        }
-    });
+    let groups = checks
+        .iter()
+        .zip(&statements)
+        .map(|(check, statement)| async {
+            match statement {
+                Some(statement) => check_group(&client, &settings, statement, check).await,
+                None => Ok(vec![Sight::Hidden; check.keys.len()]),
+            }
+        });
     // Each sends its four messages when it is first polled, so groups do not mix on the wire.
     join_all(groups).await.into_iter().collect()
 }
@@ -120,7 +126,11 @@ async fn check_group(
             }
         }
         Err(error) if check.keys.len() > 1 => {
-            tracing::warn!(error, table = check.relation.table, "a policy raised; rows are checked one by one");
+            tracing::warn!(
+                error,
+                table = check.relation.table,
+                "a policy raised; rows are checked one by one"
+            );
             for (key, sight) in check.keys.iter().zip(&mut sights) {
                 let key = std::slice::from_ref(key);
                 *sight = match run(client, settings, statement, check.identity, key).await? {

@@ -121,10 +121,15 @@ impl Decoder {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if opcode >= opcode::CLOSE {
             if !is_final || length > MAX_CONTROL_BYTES {
-                return Err(DecodeError::Protocol("a control frame is too long or in fragments"));
+                return Err(DecodeError::Protocol(
+                    "a control frame is too long or in fragments",
+                ));
             }
         } else {
-            let collected = self.partial.as_ref().map_or(0, |partial| partial.payload.len());
+            let collected = self
+                .partial
+                .as_ref()
+                .map_or(0, |partial| partial.payload.len());
             if length.saturating_add(collected) > self.max_message_bytes {
                 return Err(DecodeError::TooLarge(self.max_message_bytes));
             }
@@ -278,7 +283,10 @@ mod tests {
         ] {
             let mut decoder = Decoder::new(1_000);
             decoder.feed(bytes);
-            assert!(matches!(decoder.next(), Err(DecodeError::Protocol(_))), "{bytes:x?}");
+            assert!(
+                matches!(decoder.next(), Err(DecodeError::Protocol(_))),
+                "{bytes:x?}"
+            );
         }
     }
 

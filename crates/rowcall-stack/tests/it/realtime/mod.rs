@@ -1,0 +1,13 @@
+//! The Realtime server, driven by a raw client of both protocol versions.
+
+mod broadcast;
+mod changes;
+mod changes_filters;
+mod changes_rls;
+mod changes_values;
+mod client;
+mod faults;
+mod presence;
+mod private;
+mod protocol;
+mod server;

@@ -1,0 +1,152 @@
+//! A server of one test.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rowcall_core::{FixedClock, SequentialIds};
+use rowcall_stack::auth::Keys;
+use rowcall_stack::bootstrap;
+use rowcall_stack::realtime::{Limits, Realtime, RealtimeConfig, Slot};
+use rowcall_stack::testing::TestDb;
+use serde_json::{Value, json};
+
+/// The time of all tests, in seconds since 1970.
+pub const NOW: i64 = 1_800_000_000;
+
+pub struct Server {
+    pub db: TestDb,
+    pub sql: tokio_postgres::Client,
+    pub keys: Arc<Keys>,
+    pub clock: FixedClock,
+    pub address: std::net::SocketAddr,
+    realtime: Option<Realtime>,
+    http: tokio::task::JoinHandle<()>,
+}
+
+/// What a test changes about its server.
+#[derive(Default)]
+pub struct Options {
+    pub limits: Limits,
+    pub without_changes: bool,
+    pub private_only: bool,
+    /// Reach the database through this URL instead of its own.
+    pub database_url: Option<String>,
+}
+
+async fn database() -> TestDb {
+    TestDb::from_template("realtime", |url| async move {
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+            .await
+            .map_err(|error| error.to_string())?;
+        let connection = tokio::spawn(connection);
+        bootstrap::apply(&client)
+            .await
+            .map_err(|error| format!("{error:?}"))?;
+        drop(client);
+        let _ = connection.await;
+        Ok::<_, String>(())
+    })
+    .await
+}
+
+impl Server {
+    /// A server with changes.
+    pub async fn start() -> Self {
+        Self::start_with(Options::default()).await
+    }
+
+    /// A server for broadcast and presence.
+    pub async fn without_changes() -> Self {
+        Self::start_with(Options {
+            without_changes: true,
+            ..Options::default()
+        })
+        .await
+    }
+
+    pub async fn start_with(options: Options) -> Self {
+        let db = database().await;
+        Self::on(db, options).await
+    }
+
+    pub async fn on(db: TestDb, options: Options) -> Self {
+        let sql = db.connect().await;
+        let clock = FixedClock::at(Timestamp::from_second(NOW).unwrap());
+        let keys = Arc::new(Keys::generate(Timestamp::from_second(NOW).unwrap()));
+        let realtime = start_realtime(&db, &keys, &clock, options).await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = axum::Router::new().nest("/realtime/v1", realtime.router());
+        let http = tokio::spawn(async move {
+            axum::serve(listener, app).await.unwrap();
+        });
+        Self {
+            db,
+            sql,
+            keys,
+            clock,
+            address,
+            realtime: Some(realtime),
+            http,
+        }
+    }
+
+    pub fn realtime(&self) -> &Realtime {
+        self.realtime.as_ref().unwrap()
+    }
+
+    /// Ends the server in the orderly way and keeps its database.
+    pub async fn shutdown(mut self) -> (TestDb, Arc<Keys>) {
+        self.realtime.take().unwrap().shutdown().await;
+        self.http.abort();
+        (self.db, self.keys)
+    }
+
+    /// A token of `role` that lives for an hour.
+    pub fn token(&self, role: &str, claims: Value) -> String {
+        self.token_until(role, NOW + 3_600, claims)
+    }
+
+    pub fn token_until(&self, role: &str, expires_at: i64, claims: Value) -> String {
+        let mut all = json!({"role": role, "exp": expires_at});
+        for (key, value) in claims.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        self.keys.sign(&all)
+    }
+
+    pub async fn execute(&self, sql: &str) {
+        if let Err(error) = self.sql.batch_execute(sql).await {
+            panic!("{sql}: {:?}", error.as_db_error());
+        }
+    }
+}
+
+async fn start_realtime(
+    db: &TestDb,
+    keys: &Arc<Keys>,
+    clock: &FixedClock,
+    options: Options,
+) -> Realtime {
+    Realtime::start(RealtimeConfig {
+        database_url: options.database_url.unwrap_or_else(|| db.url()),
+        keys: Arc::clone(keys),
+        clock: Arc::new(clock.clone()),
+        ids: Arc::new(SequentialIds::default()),
+        limits: options.limits,
+        slot: (!options.without_changes).then_some(Slot::Durable {
+            name: None,
+            keep: false,
+        }),
+        private_only: options.private_only,
+    })
+    .await
+    .unwrap()
+}
+
+/// A client for the HTTP API.
+pub fn http_client() -> reqwest::Client {
+    // Another test of this process may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().build().unwrap()
+}
