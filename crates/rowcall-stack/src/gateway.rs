@@ -24,9 +24,21 @@ const METHODS: &str = "GET, POST, PATCH, PUT, DELETE, OPTIONS, HEAD";
 /// How long a browser may remember a preflight, in seconds.
 const MAX_AGE: &str = "86400";
 /// Services of the official stack that are not here.
-const ABSENT: [&str; 6] = ["graphql/v1", "storage/v1", "functions/v1", "pg", "rest-admin/v1", "mcp"];
+const ABSENT: [&str; 6] = [
+    "graphql/v1",
+    "storage/v1",
+    "functions/v1",
+    "pg",
+    "rest-admin/v1",
+    "mcp",
+];
 /// Routes of Auth that people open from mails and other sites, without a key.
-const OPEN: [&str; 4] = ["/auth/v1/verify", "/auth/v1/callback", "/auth/v1/authorize", "/auth/v1/health"];
+const OPEN: [&str; 4] = [
+    "/auth/v1/verify",
+    "/auth/v1/callback",
+    "/auth/v1/authorize",
+    "/auth/v1/health",
+];
 
 /// Rules of the gate.
 #[derive(Debug, Clone)]
@@ -39,14 +51,23 @@ pub struct GatewayConfig {
 
 impl Default for GatewayConfig {
     fn default() -> Self {
-        Self { allowed_hosts: vec!["host.docker.internal".to_owned()], require_key: false }
+        Self {
+            allowed_hosts: vec!["host.docker.internal".to_owned()],
+            require_key: false,
+        }
     }
 }
 
 /// Puts the gate in front of `services`.
 pub fn guard(services: Router, config: GatewayConfig, keys: Keys, clock: Arc<dyn Clock>) -> Router {
-    let gate = Arc::new(Gate { config, keys, clock });
-    services.fallback(absent).layer(from_fn_with_state(gate, pass))
+    let gate = Arc::new(Gate {
+        config,
+        keys,
+        clock,
+    });
+    services
+        .fallback(absent)
+        .layer(from_fn_with_state(gate, pass))
 }
 
 #[derive(Debug)]
@@ -89,7 +110,11 @@ impl Gate {
         bare == "localhost"
             || bare.ends_with(".localhost")
             || bare.parse::<IpAddr>().is_ok()
-            || self.config.allowed_hosts.iter().any(|allowed| *allowed == name)
+            || self
+                .config
+                .allowed_hosts
+                .iter()
+                .any(|allowed| *allowed == name)
     }
 
     fn check_key(&self, request: &Request) -> Result<(), Response<Body>> {
@@ -118,7 +143,9 @@ impl Gate {
 
     /// Whether the request shows a token of ours, which is as good as a key.
     fn has_token(&self, headers: &HeaderMap) -> bool {
-        let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let authorization = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
         self.keys
             .bearer(authorization, None)
             .is_some_and(|token| self.keys.verify(token, self.clock.now()).is_ok())
@@ -142,7 +169,12 @@ fn api_key(request: &Request) -> Option<String> {
 /// `localhost:54321` → `localhost`, `[::1]:54321` → `[::1]`
 fn without_port(host: &str) -> &str {
     match host.rfind(':') {
-        Some(colon) if !host.ends_with(']') && host[..colon].find(':').is_none() | host.starts_with('[') => &host[..colon],
+        Some(colon)
+            if !host.ends_with(']')
+                && host[..colon].find(':').is_none() | host.starts_with('[') =>
+        {
+            &host[..colon]
+        }
         _ => host,
     }
 }
@@ -151,15 +183,26 @@ fn without_port(host: &str) -> &str {
 fn preflight(request: &Request) -> Option<Response<Body>> {
     let asks = request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ORIGIN)
-        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        && request
+            .headers()
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     if !asks {
         return None;
     }
     let mut answer = with_cors(Response::new(Body::empty()));
     let headers = answer.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
-    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE));
-    if let Some(requested) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static(METHODS),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_MAX_AGE,
+        HeaderValue::from_static(MAX_AGE),
+    );
+    if let Some(requested) = request
+        .headers()
+        .get(header::ACCESS_CONTROL_REQUEST_HEADERS)
+    {
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, requested.clone());
     }
     Some(answer)
@@ -167,8 +210,14 @@ fn preflight(request: &Request) -> Option<Response<Body>> {
 
 fn with_cors(mut answer: Response<Body>) -> Response<Body> {
     let headers = answer.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static(EXPOSED),
+    );
     answer
 }
 
@@ -194,9 +243,10 @@ fn refusal(status: StatusCode, message: &str, hint: &str) -> Response<Body> {
     let body: Value = json!({"message": message, "hint": hint});
     let mut answer = Response::new(Body::from(body.to_string()));
     *answer.status_mut() = status;
-    answer
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    answer.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json; charset=utf-8"),
+    );
     answer
 }
 

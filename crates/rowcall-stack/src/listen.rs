@@ -35,11 +35,19 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, std::io::Er
 }
 
 /// Accepts until `stop`, then lets requests under way finish.
-pub(crate) fn serve(listener: TcpListener, app: Router, slots: &Arc<Semaphore>, stop: &CancellationToken, tasks: &TaskTracker) {
+pub(crate) fn serve(
+    listener: TcpListener,
+    app: Router,
+    slots: &Arc<Semaphore>,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) {
     let (slots, stop, connections) = (Arc::clone(slots), stop.clone(), tasks.clone());
     tasks.spawn(async move {
         loop {
-            let Some((stream, peer, slot)) = next(&listener, &slots, &stop).await else { return };
+            let Some((stream, peer, slot)) = next(&listener, &slots, &stop).await else {
+                return;
+            };
             let app = app.clone().layer(Extension(Peer(peer)));
             connections.spawn(connection(stream, app, slot, stop.clone()));
         }
@@ -76,7 +84,12 @@ async fn next(
     }
 }
 
-async fn connection(stream: TcpStream, app: Router, slot: OwnedSemaphorePermit, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    app: Router,
+    slot: OwnedSemaphorePermit,
+    stop: CancellationToken,
+) {
     // Answers are small and wait for nothing.
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(app);

@@ -1,11 +1,11 @@
-//! The stack: REST and Auth (and Realtime beside them) on one port, over one database.
+//! The stack: REST, Auth and Realtime on one port, over one database.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use rowcall_core::Clock;
+use rowcall_core::{Clock, IdSource};
 use tokio_postgres::{Config, NoTls};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +14,7 @@ use crate::auth::{AuthConfig, AuthOptions, AuthServer, Keys};
 use crate::bootstrap::{self, BootstrapError};
 use crate::gateway::{GatewayConfig, guard};
 use crate::listen;
+use crate::realtime::{Limits, Realtime, RealtimeConfig, RealtimeError, Slot};
 use crate::rest::{Rest, RestConfig, RestOptions};
 
 /// The port that `supabase start` serves its API on.
@@ -46,10 +47,23 @@ pub struct StackConfig {
     pub auth: AuthConfig,
     /// Rules of the gate.
     pub gateway: GatewayConfig,
-    /// Realtime's routes, to be served under `/realtime/v1`.
-    pub realtime: Option<Router>,
+    /// Behaviour of Realtime; `None` leaves it out. The database role needs REPLICATION for changes.
+    pub realtime: Option<RealtimeSettings>,
     /// Whether to create what the database lacks.
     pub bootstrap: bool,
+}
+
+/// Behaviour of Realtime, besides what it shares with the other services.
+#[derive(Debug)]
+pub struct RealtimeSettings {
+    /// Makes presence keys and the ids of probes.
+    pub ids: Arc<dyn IdSource>,
+    /// Every limit.
+    pub limits: Limits,
+    /// How changes are read; `None` serves broadcast and presence only.
+    pub slot: Option<Slot>,
+    /// Refuse public channels.
+    pub private_only: bool,
 }
 
 impl StackConfig {
@@ -72,27 +86,37 @@ impl StackConfig {
 
 /// 127.0.0.1 and `::1`.
 pub fn loopback(port: u16) -> Vec<SocketAddr> {
-    vec![(IpAddr::from(Ipv4Addr::LOCALHOST), port).into(), (IpAddr::from(Ipv6Addr::LOCALHOST), port).into()]
+    vec![
+        (IpAddr::from(Ipv4Addr::LOCALHOST), port).into(),
+        (IpAddr::from(Ipv6Addr::LOCALHOST), port).into(),
+    ]
 }
 
 /// Why the stack did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
     /// The URL is not one.
-    #[error("the database URL is not understood: {0}. It looks like postgresql://user:password@host:5432/database")]
+    #[error(
+        "the database URL is not understood: {0}. It looks like postgresql://user:password@host:5432/database"
+    )]
     Url(#[source] tokio_postgres::Error),
     /// The database cannot be reached.
-    #[error("the database cannot be reached: {0}. Check that PostgreSQL runs and that the URL is right")]
+    #[error(
+        "the database cannot be reached: {0}. Check that PostgreSQL runs and that the URL is right"
+    )]
     Connect(#[source] tokio_postgres::Error),
     /// The database could not be prepared.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
+    /// Realtime did not start.
+    #[error(transparent)]
+    Realtime(#[from] RealtimeError),
     /// No address could be bound.
     #[error("the API cannot listen on {0}. Another program may use the port; choose another one")]
     Bind(#[source] std::io::Error),
     /// The schema could not be read.
-    #[error("the database's schema could not be read within {} s; the log says why", READY_WAIT.as_secs())]
-    NotReady,
+    #[error("the database's schema could not be read in time: {0}")]
+    NotReady(String),
 }
 
 /// A running stack.
@@ -102,6 +126,7 @@ pub struct Stack {
     public_url: String,
     rest: Rest,
     auth: AuthServer,
+    realtime: Option<Realtime>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -114,7 +139,8 @@ impl Stack {
     pub async fn start(config: StackConfig) -> Result<Self, StackError> {
         let database: Config = config.database_url.parse().map_err(StackError::Url)?;
         if config.bootstrap {
-            let (client, connection) = database.connect(NoTls).await.map_err(StackError::Connect)?;
+            let (client, connection) =
+                database.connect(NoTls).await.map_err(StackError::Connect)?;
             let driver = tokio::spawn(connection);
             let applied = bootstrap::apply(&client).await;
             drop(client);
@@ -122,11 +148,16 @@ impl Stack {
             applied?;
         }
         let listeners = listeners(&config.bind).await?;
-        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-        let public_url = config.public_url.unwrap_or_else(|| match addresses.first() {
-            Some(address) => format!("http://{address}"),
-            None => format!("http://127.0.0.1:{DEFAULT_PORT}"),
-        });
+        let addresses: Vec<SocketAddr> = listeners
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect();
+        let public_url = config
+            .public_url
+            .unwrap_or_else(|| match addresses.first() {
+                Some(address) => format!("http://{address}"),
+                None => format!("http://127.0.0.1:{DEFAULT_PORT}"),
+            });
         let rest = Rest::start(RestOptions {
             database: database.clone(),
             keys: config.keys.clone(),
@@ -142,22 +173,56 @@ impl Stack {
             issuer: format!("{public_url}/auth/v1"),
             connections: AUTH_CONNECTIONS,
         });
+        let realtime = match config.realtime {
+            None => None,
+            Some(settings) => {
+                let started = Realtime::start(RealtimeConfig {
+                    database_url: config.database_url,
+                    keys: Arc::new(config.keys.clone()),
+                    clock: Arc::clone(&config.clock),
+                    ids: settings.ids,
+                    limits: settings.limits,
+                    slot: settings.slot,
+                    private_only: settings.private_only,
+                });
+                Some(started.await?)
+            }
+        };
         if !rest.ready(READY_WAIT).await {
             rest.stop().await;
-            return Err(StackError::NotReady);
+            if let Some(realtime) = realtime {
+                realtime.shutdown().await;
+            }
+            let trouble = rest.trouble();
+            let slow = || "the database is slow to answer".to_owned();
+            return Err(StackError::NotReady(trouble.unwrap_or_else(slow)));
         }
-        let mut services = Router::new().nest("/rest/v1", rest.router()).nest("/auth/v1", auth.router());
-        if let Some(realtime) = config.realtime {
-            services = services.nest("/realtime/v1", realtime);
+        let mut services = Router::new()
+            .nest_service("/rest/v1", rest.router())
+            .nest("/auth/v1", auth.router());
+        if let Some(realtime) = &realtime {
+            services = services.nest("/realtime/v1", realtime.router());
         }
         let app = guard(services, config.gateway, config.keys, config.clock);
-        let (stop, tasks, slots) = (CancellationToken::new(), TaskTracker::new(), listen::slots());
+        let (stop, tasks, slots) = (
+            CancellationToken::new(),
+            TaskTracker::new(),
+            listen::slots(),
+        );
         for listener in listeners {
             listen::serve(listener, app.clone(), &slots, &stop, &tasks);
         }
         tasks.close();
         tracing::info!(?addresses, "the API is served");
-        Ok(Self { addresses, public_url, rest, auth, stop, tasks })
+        Ok(Self {
+            addresses,
+            public_url,
+            rest,
+            auth,
+            realtime,
+            stop,
+            tasks,
+        })
     }
 
     /// Where the API is served.
@@ -170,10 +235,21 @@ impl Stack {
         &self.public_url
     }
 
-    /// Stops accepting, lets requests under way finish for a while, and closes the connections to the database.
+    /// The Realtime server, if it is served.
+    pub fn realtime(&self) -> Option<&Realtime> {
+        self.realtime.as_ref()
+    }
+
+    /// Stops accepting, closes sockets, lets requests under way finish for a while, and closes the connections to the database.
     pub async fn shutdown(self) {
         self.stop.cancel();
-        if tokio::time::timeout(STOP_WAIT, self.tasks.wait()).await.is_err() {
+        if let Some(realtime) = self.realtime {
+            realtime.shutdown().await;
+        }
+        if tokio::time::timeout(STOP_WAIT, self.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("requests were still under way when the API stopped");
         }
         self.auth.stop();
@@ -187,7 +263,9 @@ async fn listeners(addresses: &[SocketAddr]) -> Result<Vec<tokio::net::TcpListen
     for address in addresses {
         let mut address = *address;
         if address.port() == 0
-            && let Some(first) = listeners.first().and_then(|listener| listener.local_addr().ok())
+            && let Some(first) = listeners
+                .first()
+                .and_then(|listener| listener.local_addr().ok())
         {
             address.set_port(first.port());
         }

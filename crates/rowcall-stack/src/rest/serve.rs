@@ -96,6 +96,11 @@ impl Rest {
         self.inner.schema.get(wait).await.is_some()
     }
 
+    /// Why the schema could not be read last, if it could not.
+    pub fn trouble(&self) -> Option<String> {
+        self.inner.schema.trouble()
+    }
+
     /// Stops the tasks and closes the connections that are not in use.
     pub async fn stop(&self) {
         self.inner.stop.cancel();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
@@ -43,6 +44,7 @@ pub(crate) struct Loaded {
 #[derive(Debug, Clone)]
 pub(crate) struct Schema {
     current: watch::Receiver<Option<Arc<Loaded>>>,
+    trouble: Arc<Mutex<Option<String>>>,
     requests: mpsc::Sender<oneshot::Sender<()>>,
 }
 
@@ -58,6 +60,11 @@ impl Schema {
             .ok()?
             .ok()?;
         first.clone()
+    }
+
+    /// Why the last attempt failed, if it did.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
     }
 
     /// Waits for a load that starts after this call, then gives its result.
@@ -80,6 +87,7 @@ pub(crate) struct Keeper {
     generation: Arc<AtomicU64>,
     current: watch::Sender<Option<Arc<Loaded>>>,
     requests: mpsc::Receiver<oneshot::Sender<()>>,
+    trouble: Arc<Mutex<Option<String>>>,
     last_load: Option<(Instant, Duration)>,
 }
 
@@ -91,21 +99,22 @@ pub(crate) fn keeper(
 ) -> (Keeper, Schema) {
     let (current, receiver) = watch::channel(None);
     let (sender, requests) = mpsc::channel(RELOAD_REQUESTS);
+    let trouble = Arc::new(Mutex::new(None));
     let keeper = Keeper {
         database,
         config,
         generation,
         current,
         requests,
+        trouble: Arc::clone(&trouble),
         last_load: None,
     };
-    (
-        keeper,
-        Schema {
-            current: receiver,
-            requests: sender,
-        },
-    )
+    let schema = Schema {
+        current: receiver,
+        trouble,
+        requests: sender,
+    };
+    (keeper, schema)
 }
 
 impl Keeper {
@@ -118,6 +127,7 @@ impl Keeper {
                 ended = self.connected(&mut retry) => ended,
             };
             if let Err(error) = ended {
+                *self.trouble.lock() = Some(error.to_string());
                 tracing::warn!(%error, retry_in = ?retry, "the schema cache is not kept up to date");
             }
             tokio::select! {
@@ -203,6 +213,7 @@ impl Keeper {
         );
         self.last_load = Some((Instant::now(), took));
         self.generation.fetch_add(1, Ordering::AcqRel);
+        *self.trouble.lock() = None;
         self.current.send_replace(Some(Arc::new(loaded)));
         Ok(())
     }

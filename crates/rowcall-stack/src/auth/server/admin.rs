@@ -50,7 +50,11 @@ pub(super) async fn create(State(server): Server, request: Request) -> Response<
     .await
 }
 
-pub(super) async fn get(State(server): Server, Path(id): Path<String>, request: Request) -> Response<Body> {
+pub(super) async fn get(
+    State(server): Server,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response<Body> {
     answered(request, async |call| {
         server.admin(call)?;
         let client = server.pool.get().await?;
@@ -59,7 +63,11 @@ pub(super) async fn get(State(server): Server, Path(id): Path<String>, request: 
     .await
 }
 
-pub(super) async fn update(State(server): Server, Path(id): Path<String>, request: Request) -> Response<Body> {
+pub(super) async fn update(
+    State(server): Server,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response<Body> {
     answered(request, async |call| {
         server.admin(call)?;
         server.update(call, parse_id(&id)?).await
@@ -67,7 +75,11 @@ pub(super) async fn update(State(server): Server, Path(id): Path<String>, reques
     .await
 }
 
-pub(super) async fn delete(State(server): Server, Path(id): Path<String>, request: Request) -> Response<Body> {
+pub(super) async fn delete(
+    State(server): Server,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response<Body> {
     answered(request, async |call| {
         server.admin(call)?;
         let client = server.pool.get().await?;
@@ -81,7 +93,13 @@ pub(super) async fn delete(State(server): Server, Path(id): Path<String>, reques
 }
 
 fn parse_id(id: &str) -> Answered<Uuid> {
-    id.parse().map_err(|_| AuthError::new(StatusCode::NOT_FOUND, "validation_failed", "user_id must be an UUID"))
+    id.parse().map_err(|_| {
+        AuthError::new(
+            StatusCode::NOT_FOUND,
+            "validation_failed",
+            "user_id must be an UUID",
+        )
+    })
 }
 
 impl Inner {
@@ -109,15 +127,26 @@ impl Inner {
             let identities = store::identities(&client, user.id).await?;
             shown.push(user.to_json(&identities));
         }
-        let mut answer = json_answer(StatusCode::OK, &json!({"users": shown, "aud": "authenticated"}));
+        let mut answer = json_answer(
+            StatusCode::OK,
+            &json!({"users": shown, "aud": "authenticated"}),
+        );
         let headers = answer.headers_mut();
-        headers.insert(HeaderName::from_static("x-total-count"), HeaderValue::from(total));
+        headers.insert(
+            HeaderName::from_static("x-total-count"),
+            HeaderValue::from(total),
+        );
         let last = (total + per_page - 1).max(per_page) / per_page;
         let mut links = Vec::new();
         if page < last {
-            links.push(format!("</admin/users?page={}&per_page={per_page}>; rel=\"next\"", page + 1));
+            links.push(format!(
+                "</admin/users?page={}&per_page={per_page}>; rel=\"next\"",
+                page + 1
+            ));
         }
-        links.push(format!("</admin/users?page={last}&per_page={per_page}>; rel=\"last\""));
+        links.push(format!(
+            "</admin/users?page={last}&per_page={per_page}>; rel=\"last\""
+        ));
         if let Ok(link) = HeaderValue::try_from(links.join(", ")) {
             headers.insert(axum::http::header::LINK, link);
         }
@@ -126,13 +155,24 @@ impl Inner {
 
     async fn create(&self, call: &Call) -> Answered<Response<Body>> {
         let wanted: Wanted = call.json()?;
-        let email = wanted.email.as_deref().map(normal_email).transpose()?.ok_or_else(|| {
-            AuthError::bad("validation_failed", "Cannot create a user without either an email or phone")
-        })?;
+        let email = wanted
+            .email
+            .as_deref()
+            .map(normal_email)
+            .transpose()?
+            .ok_or_else(|| {
+                AuthError::bad(
+                    "validation_failed",
+                    "Cannot create a user without either an email or phone",
+                )
+            })?;
         let now = self.now();
         let hash = self.new_hash(&wanted).await?;
         let mut app_metadata = email_app_metadata();
-        merge(&mut app_metadata, &Value::Object(wanted.app_metadata.unwrap_or_default()));
+        merge(
+            &mut app_metadata,
+            &Value::Object(wanted.app_metadata.unwrap_or_default()),
+        );
         let new = NewUser {
             id: wanted.id.as_deref().map(parse_id).transpose()?,
             email: Some(email.clone()),
@@ -145,11 +185,16 @@ impl Inner {
         };
         let mut client = self.pool.get().await?;
         let transaction = client.transaction().await?;
-        let user = store::insert_user(&transaction, &new, now).await?.ok_or_else(AuthError::email_exists)?;
+        let user = store::insert_user(&transaction, &new, now)
+            .await?
+            .ok_or_else(AuthError::email_exists)?;
         let identity = email_identity(user, &email, wanted.email_confirm);
         store::put_email_identity(&transaction, user, &identity, now).await?;
         if let Some(duration) = &wanted.ban_duration {
-            let change = UserChange { banned_until: Some(ban_end(duration, now)?), ..UserChange::default() };
+            let change = UserChange {
+                banned_until: Some(ban_end(duration, now)?),
+                ..UserChange::default()
+            };
             store::update_user(&transaction, user, &change, now).await?;
         }
         let answer = self.user_answer(&transaction, user).await?;
@@ -167,18 +212,30 @@ impl Inner {
             app_metadata: wanted.app_metadata.map(Value::Object),
             user_metadata: wanted.user_metadata.map(Value::Object),
             role: wanted.role,
-            banned_until: wanted.ban_duration.as_deref().map(|duration| ban_end(duration, now)).transpose()?,
+            banned_until: wanted
+                .ban_duration
+                .as_deref()
+                .map(|duration| ban_end(duration, now))
+                .transpose()?,
             ..UserChange::default()
         };
         let mut client = self.pool.get().await?;
         let transaction = client.transaction().await?;
-        let user = store::user_by_id(&transaction, id).await?.ok_or_else(AuthError::user_not_found)?;
+        let user = store::user_by_id(&transaction, id)
+            .await?
+            .ok_or_else(AuthError::user_not_found)?;
         if let Some(email) = email.filter(|email| user.email.as_ref() != Some(email)) {
             if store::user_by_email(&transaction, &email).await?.is_some() {
                 return Err(AuthError::email_exists());
             }
             let confirmed = wanted.email_confirm || user.email_confirmed_at.is_some();
-            store::put_email_identity(&transaction, id, &email_identity(id, &email, confirmed), now).await?;
+            store::put_email_identity(
+                &transaction,
+                id,
+                &email_identity(id, &email, confirmed),
+                now,
+            )
+            .await?;
             change.email = Some(email);
         }
         store::update_user(&transaction, id, &change, now).await?;
@@ -194,8 +251,13 @@ impl Inner {
                 check_new(password, self.config.password_min)?;
                 self.passwords.hash(password).await.map(Some)
             }
-            (None, Some(hash)) if hash.starts_with("$2") || hash.starts_with("$argon2") => Ok(Some(hash.clone())),
-            (None, Some(_)) => Err(AuthError::bad("validation_failed", "The password hash is neither bcrypt nor argon2")),
+            (None, Some(hash)) if hash.starts_with("$2") || hash.starts_with("$argon2") => {
+                Ok(Some(hash.clone()))
+            }
+            (None, Some(_)) => Err(AuthError::bad(
+                "validation_failed",
+                "The password hash is neither bcrypt nor argon2",
+            )),
             (None, None) => Ok(None),
         }
     }
@@ -206,7 +268,12 @@ fn ban_end(duration: &str, now: Timestamp) -> Answered<Timestamp> {
     if duration == "none" {
         return Ok(Timestamp::UNIX_EPOCH);
     }
-    let wrong = || AuthError::bad("validation_failed", format!("invalid format for ban duration: {duration}"));
+    let wrong = || {
+        AuthError::bad(
+            "validation_failed",
+            format!("invalid format for ban duration: {duration}"),
+        )
+    };
     let length: SignedDuration = duration.parse().map_err(|_| wrong())?;
     now.checked_add(length).map_err(|_| wrong())
 }

@@ -22,7 +22,12 @@ pub(super) type Answered<T> = Result<T, AuthError>;
 
 impl AuthError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), weak_password: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            weak_password: None,
+        }
     }
 
     pub(super) fn bad(code: &'static str, message: impl Into<String>) -> Self {
@@ -46,27 +51,42 @@ impl AuthError {
     }
 
     pub(super) fn email_exists() -> Self {
-        Self::unprocessable("email_exists", "A user with this email address has already been registered")
+        Self::unprocessable(
+            "email_exists",
+            "A user with this email address has already been registered",
+        )
     }
 
     pub(super) fn weak_password(least: usize) -> Self {
-        let mut error =
-            Self::unprocessable("weak_password", format!("Password should be at least {least} characters."));
+        let mut error = Self::unprocessable(
+            "weak_password",
+            format!("Password should be at least {least} characters."),
+        );
         error.weak_password = Some(json!({"reasons": ["length"]}));
         error
     }
 
     pub(super) fn too_many() -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "over_request_rate_limit", "Request rate limit reached")
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "over_request_rate_limit",
+            "Request rate limit reached",
+        )
     }
 
     pub(super) fn unexpected() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "unexpected_failure", "Unexpected failure, please check server logs for more information")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "unexpected_failure",
+            "Unexpected failure, please check server logs for more information",
+        )
     }
 
     /// The error in the form that the request's headers ask for.
     pub(super) fn into_answer(self, request: &HeaderMap) -> Response<Body> {
-        let current = request.get(API_VERSION).is_some_and(|version| version.as_bytes() >= VERSION_2024.as_bytes());
+        let current = request
+            .get(API_VERSION)
+            .is_some_and(|version| version.as_bytes() >= VERSION_2024.as_bytes());
         let mut body = if current {
             json!({"code": self.code, "message": self.message})
         } else {
@@ -77,7 +97,10 @@ impl AuthError {
         }
         let mut answer = json_answer(self.status, &body);
         let headers = answer.headers_mut();
-        headers.insert(HeaderName::from_static("x-sb-error-code"), HeaderValue::from_static(self.code));
+        headers.insert(
+            HeaderName::from_static("x-sb-error-code"),
+            HeaderValue::from_static(self.code),
+        );
         if current {
             headers.insert(API_VERSION, HeaderValue::from_static(VERSION_2024));
         }
@@ -103,6 +126,9 @@ impl From<deadpool_postgres::PoolError> for AuthError {
 pub(super) fn json_answer(status: StatusCode, body: &Value) -> Response<Body> {
     let mut answer = Response::new(Body::from(body.to_string()));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     answer
 }

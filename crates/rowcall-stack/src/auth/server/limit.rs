@@ -26,7 +26,11 @@ struct Window {
 
 impl Limit {
     pub(super) fn new(tries: u32, window: Duration) -> Self {
-        Self { tries, window, keys: Mutex::default() }
+        Self {
+            tries,
+            window,
+            keys: Mutex::default(),
+        }
     }
 
     /// Whether `key` has tries left at `now`.
@@ -42,14 +46,23 @@ impl Limit {
         let mut keys = self.keys.lock();
         if keys.len() >= MAX_KEYS && !keys.contains_key(key) {
             keys.retain(|_, window| !self.is_over(window, now));
-            let oldest = keys.iter().min_by_key(|(_, window)| window.started).map(|(key, _)| key.clone());
+            let oldest = keys
+                .iter()
+                .min_by_key(|(_, window)| window.started)
+                .map(|(key, _)| key.clone());
             if let Some(oldest) = oldest.filter(|_| keys.len() >= MAX_KEYS) {
                 keys.remove(&oldest);
             }
         }
-        let window = keys.entry(key.to_owned()).or_insert(Window { started: now, tries: 0 });
+        let window = keys.entry(key.to_owned()).or_insert(Window {
+            started: now,
+            tries: 0,
+        });
         if self.is_over(window, now) {
-            *window = Window { started: now, tries: 0 };
+            *window = Window {
+                started: now,
+                tries: 0,
+            };
         }
         let allowed = window.tries < self.tries;
         window.tries = window.tries.saturating_add(1);

@@ -117,7 +117,9 @@ impl AuthServer {
         let manager = deadpool_postgres::Manager::from_config(
             options.database,
             NoTls,
-            deadpool_postgres::ManagerConfig { recycling_method: deadpool_postgres::RecyclingMethod::Fast },
+            deadpool_postgres::ManagerConfig {
+                recycling_method: deadpool_postgres::RecyclingMethod::Fast,
+            },
         );
         let pool = deadpool_postgres::Pool::builder(manager)
             .max_size(options.connections)
@@ -151,14 +153,20 @@ impl AuthServer {
         Router::new()
             .route("/signup", post(signup::signup))
             .route("/token", post(token::token))
-            .route("/user", get(user_routes::get_user).put(user_routes::update_user))
+            .route(
+                "/user",
+                get(user_routes::get_user).put(user_routes::update_user),
+            )
             .route("/logout", post(user_routes::logout))
             .route("/settings", get(public::settings))
             .route("/health", get(public::health))
             .route("/.well-known/jwks.json", get(public::jwks))
             .route("/.well-known/openid-configuration", get(public::openid))
             .route("/admin/users", get(admin::list).post(admin::create))
-            .route("/admin/users/{id}", get(admin::get).put(admin::update).delete(admin::delete))
+            .route(
+                "/admin/users/{id}",
+                get(admin::get).put(admin::update).delete(admin::delete),
+            )
             .fallback(public::not_here)
             .with_state(Arc::clone(&self.inner))
     }
@@ -179,19 +187,29 @@ impl Inner {
                 "This endpoint requires a valid Bearer token",
             )
         };
-        let token = self.keys.bearer(text("authorization"), text("apikey")).ok_or_else(missing)?;
+        let token = self
+            .keys
+            .bearer(text("authorization"), text("apikey"))
+            .ok_or_else(missing)?;
         if token.is_empty() {
             return Err(missing());
         }
         self.keys.verify(token, self.now()).map_err(|error| {
-            AuthError::forbidden("bad_jwt", format!("invalid JWT: unable to parse or verify signature, {error}"))
+            AuthError::forbidden(
+                "bad_jwt",
+                format!("invalid JWT: unable to parse or verify signature, {error}"),
+            )
         })
     }
 
     /// Takes one of the client's sign-ins.
     fn limit_client(&self, call: &Call) -> Answered<()> {
         let key = call.peer.map_or_else(String::new, |peer| peer.to_string());
-        if self.sign_ins.take(&key, self.now()) { Ok(()) } else { Err(AuthError::too_many()) }
+        if self.sign_ins.take(&key, self.now()) {
+            Ok(())
+        } else {
+            Err(AuthError::too_many())
+        }
     }
 }
 
@@ -211,17 +229,33 @@ impl Call {
         match to_bytes(body, MAX_BODY_BYTES).await {
             Ok(body) => {
                 let query = parts.uri.query().unwrap_or_default().to_owned();
-                Ok(Self { headers: parts.headers, query, peer, body })
+                Ok(Self {
+                    headers: parts.headers,
+                    query,
+                    peer,
+                    body,
+                })
             }
-            Err(_) => Err((AuthError::bad("validation_failed", "The request body is too large"), parts.headers)),
+            Err(_) => Err((
+                AuthError::bad("validation_failed", "The request body is too large"),
+                parts.headers,
+            )),
         }
     }
 
     /// The JSON body; an empty one counts as `{}`.
     fn json<T: DeserializeOwned>(&self) -> Answered<T> {
-        let body: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
-        serde_json::from_slice(body)
-            .map_err(|error| AuthError::bad("bad_json", format!("Could not parse request body as JSON: {error}")))
+        let body: &[u8] = if self.body.is_empty() {
+            b"{}"
+        } else {
+            &self.body
+        };
+        serde_json::from_slice(body).map_err(|error| {
+            AuthError::bad(
+                "bad_json",
+                format!("Could not parse request body as JSON: {error}"),
+            )
+        })
     }
 
     /// A parameter of the query string.
@@ -232,7 +266,9 @@ impl Call {
     }
 
     fn user_agent(&self) -> Option<&str> {
-        self.headers.get(axum::http::header::USER_AGENT).and_then(|value| value.to_str().ok())
+        self.headers
+            .get(axum::http::header::USER_AGENT)
+            .and_then(|value| value.to_str().ok())
     }
 }
 

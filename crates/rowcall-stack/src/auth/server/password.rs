@@ -25,7 +25,9 @@ pub(super) struct Passwords {
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(CONCURRENT_HASHES)) }
+        Self {
+            turns: Arc::new(Semaphore::new(CONCURRENT_HASHES)),
+        }
     }
 }
 
@@ -33,7 +35,9 @@ impl Passwords {
     /// The hash of a new password.
     pub(super) async fn hash(&self, password: &str) -> Answered<String> {
         let password = password.to_owned();
-        self.blocking(move || hash_now(&password)).await?.ok_or_else(AuthError::unexpected)
+        self.blocking(move || hash_now(&password))
+            .await?
+            .ok_or_else(AuthError::unexpected)
     }
 
     /// Whether `password` is the one hashed; takes as long without a hash.
@@ -49,15 +53,27 @@ impl Passwords {
         .await
     }
 
-    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Answered<T> {
-        let _turn = self.turns.acquire().await.map_err(|_| AuthError::unexpected())?;
-        tokio::task::spawn_blocking(work).await.map_err(|_| AuthError::unexpected())
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Answered<T> {
+        let _turn = self
+            .turns
+            .acquire()
+            .await
+            .map_err(|_| AuthError::unexpected())?;
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|_| AuthError::unexpected())
     }
 }
 
 fn hash_now(password: &str) -> Option<String> {
     let salt = SaltString::generate(&mut OsRng);
-    Argon2::default().hash_password(password.as_bytes(), &salt).ok().map(|hash| hash.to_string())
+    Argon2::default()
+        .hash_password(password.as_bytes(), &salt)
+        .ok()
+        .map(|hash| hash.to_string())
 }
 
 /// Argon2 is ours; bcrypt is what users who came from Supabase have.
@@ -65,7 +81,11 @@ fn matches_now(hash: &str, password: &str) -> bool {
     if hash.starts_with("$2") {
         return bcrypt::verify(password, hash).unwrap_or(false);
     }
-    PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+    PasswordHash::new(hash).is_ok_and(|hash| {
+        Argon2::default()
+            .verify_password(password.as_bytes(), &hash)
+            .is_ok()
+    })
 }
 
 /// Checks a new password.

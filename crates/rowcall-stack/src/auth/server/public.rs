@@ -63,15 +63,28 @@ pub(super) async fn not_here(request: Request) -> Response<Body> {
     let path = request.uri().path().trim_matches('/').to_owned();
     answered(request, async |_| {
         Err(match path.split('/').next().unwrap_or_default() {
-            "otp" | "magiclink" => AuthError::unprocessable("otp_disabled", "Signing in by one-time codes needs mails, which are not sent here"),
+            "otp" | "magiclink" => AuthError::unprocessable(
+                "otp_disabled",
+                "Signing in by one-time codes needs mails, which are not sent here",
+            ),
             "recover" | "resend" | "verify" | "invite" | "reauthenticate" => {
-                AuthError::unprocessable("email_provider_disabled", "No mails are sent here; use a password, or let an admin help")
+                AuthError::unprocessable(
+                    "email_provider_disabled",
+                    "No mails are sent here; use a password, or let an admin help",
+                )
             }
-            "factors" => AuthError::unprocessable("mfa_totp_enroll_not_enabled", "MFA enroll is disabled"),
-            "authorize" | "callback" | "sso" | "saml" => {
-                AuthError::bad("provider_disabled", "Unsupported provider: provider is not enabled")
+            "factors" => {
+                AuthError::unprocessable("mfa_totp_enroll_not_enabled", "MFA enroll is disabled")
             }
-            _ => AuthError::new(StatusCode::NOT_FOUND, "not_found", "This route is not part of the auth server"),
+            "authorize" | "callback" | "sso" | "saml" => AuthError::bad(
+                "provider_disabled",
+                "Unsupported provider: provider is not enabled",
+            ),
+            _ => AuthError::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "This route is not part of the auth server",
+            ),
         })
     })
     .await

@@ -21,7 +21,10 @@ const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// A new refresh token: 60 random bits.
 pub(super) fn new_refresh_token() -> String {
     let bytes: [u8; REFRESH_TOKEN_CHARS] = rand::rng().random();
-    bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect()
+    bytes
+        .iter()
+        .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
+        .collect()
 }
 
 impl Inner {
@@ -42,10 +45,14 @@ impl Inner {
             user_agent: call.user_agent(),
             address: call.peer.map(|peer| peer.to_string()),
         };
-        let session =
-            store::open_session(client, &sign_in, now).await?.ok_or_else(AuthError::user_not_found)?;
-        let user = store::user_by_id(client, user).await?.ok_or_else(AuthError::user_not_found)?;
-        self.session_answer(client, &user, session, &refresh_token, now).await
+        let session = store::open_session(client, &sign_in, now)
+            .await?
+            .ok_or_else(AuthError::user_not_found)?;
+        let user = store::user_by_id(client, user)
+            .await?
+            .ok_or_else(AuthError::user_not_found)?;
+        self.session_answer(client, &user, session, &refresh_token, now)
+            .await
     }
 
     /// The tokens of a session, and its user.
@@ -94,8 +101,14 @@ impl Inner {
     }
 
     /// A user as an answer.
-    pub(super) async fn user_answer(&self, client: &impl GenericClient, id: Uuid) -> Answered<Response<Body>> {
-        let user = store::user_by_id(client, id).await?.ok_or_else(AuthError::user_not_found)?;
+    pub(super) async fn user_answer(
+        &self,
+        client: &impl GenericClient,
+        id: Uuid,
+    ) -> Answered<Response<Body>> {
+        let user = store::user_by_id(client, id)
+            .await?
+            .ok_or_else(AuthError::user_not_found)?;
         let identities = store::identities(client, id).await?;
         Ok(json_answer(StatusCode::OK, &user.to_json(&identities)))
     }

@@ -32,17 +32,26 @@ impl Inner {
     async fn sign_up(&self, call: &Call) -> Answered<Response<Body>> {
         let wanted: SignUp = call.json()?;
         if !self.config.signup {
-            return Err(AuthError::unprocessable("signup_disabled", "Signups not allowed for this instance"));
+            return Err(AuthError::unprocessable(
+                "signup_disabled",
+                "Signups not allowed for this instance",
+            ));
         }
         let data = wanted.data.unwrap_or_default();
         if wanted.email.is_empty() && wanted.phone.is_empty() {
             return self.sign_up_anonymous(call, data).await;
         }
         if wanted.email.is_empty() {
-            return Err(AuthError::bad("phone_provider_disabled", "Phone signups are disabled"));
+            return Err(AuthError::bad(
+                "phone_provider_disabled",
+                "Phone signups are disabled",
+            ));
         }
         if wanted.password.is_empty() {
-            return Err(AuthError::bad("validation_failed", "Signup requires a valid password"));
+            return Err(AuthError::bad(
+                "validation_failed",
+                "Signup requires a valid password",
+            ));
         }
         check_new(&wanted.password, self.config.password_min)?;
         let email = normal_email(&wanted.email)?;
@@ -62,9 +71,14 @@ impl Inner {
         };
         let user = store::insert_user(&transaction, &new, now)
             .await?
-            .ok_or_else(|| AuthError::unprocessable("user_already_exists", "User already registered"))?;
+            .ok_or_else(|| {
+                AuthError::unprocessable("user_already_exists", "User already registered")
+            })?;
         let details = email_identity(user, &email, self.config.autoconfirm);
-        let change = store::UserChange { user_metadata: Some(details.clone()), ..store::UserChange::default() };
+        let change = store::UserChange {
+            user_metadata: Some(details.clone()),
+            ..store::UserChange::default()
+        };
         store::update_user(&transaction, user, &change, now).await?;
         store::put_email_identity(&transaction, user, &details, now).await?;
         let answer = if self.config.autoconfirm {
@@ -76,9 +90,16 @@ impl Inner {
         Ok(answer)
     }
 
-    async fn sign_up_anonymous(&self, call: &Call, data: Map<String, Value>) -> Answered<Response<Body>> {
+    async fn sign_up_anonymous(
+        &self,
+        call: &Call,
+        data: Map<String, Value>,
+    ) -> Answered<Response<Body>> {
         if !self.config.anonymous {
-            return Err(AuthError::unprocessable("anonymous_provider_disabled", "Anonymous sign-ins are disabled"));
+            return Err(AuthError::unprocessable(
+                "anonymous_provider_disabled",
+                "Anonymous sign-ins are disabled",
+            ));
         }
         self.limit_client(call)?;
         let mut client = self.pool.get().await?;
@@ -90,8 +111,9 @@ impl Inner {
             role: "authenticated".to_owned(),
             ..NewUser::default()
         };
-        let user =
-            store::insert_user(&transaction, &new, self.now()).await?.ok_or_else(AuthError::unexpected)?;
+        let user = store::insert_user(&transaction, &new, self.now())
+            .await?
+            .ok_or_else(AuthError::unexpected)?;
         let answer = self.sign_in(&transaction, user, "anonymous", call).await?;
         transaction.commit().await?;
         Ok(answer)
@@ -113,12 +135,15 @@ pub(super) fn normal_email(email: &str) -> Answered<String> {
     let email = email.trim().to_lowercase();
     let valid = email.len() <= 255
         && !email.chars().any(|c| c.is_whitespace() || c.is_control())
-        && email
-            .split_once('@')
-            .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@') && !host.starts_with('.'));
+        && email.split_once('@').is_some_and(|(name, host)| {
+            !name.is_empty() && !host.is_empty() && !host.contains('@') && !host.starts_with('.')
+        });
     if valid {
         Ok(email)
     } else {
-        Err(AuthError::bad("validation_failed", "Unable to validate email address: invalid format"))
+        Err(AuthError::bad(
+            "validation_failed",
+            "Unable to validate email address: invalid format",
+        ))
     }
 }

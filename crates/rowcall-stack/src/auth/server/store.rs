@@ -28,16 +28,29 @@ async fn execute(client: &impl GenericClient, sql: &str, values: Values<'_>) -> 
     Ok(client.execute(&statement, values).await?)
 }
 
-pub(super) async fn user_by_email(client: &impl GenericClient, email: &str) -> Answered<Option<User>> {
-    Ok(query(client, sql!("user_by_email"), &[&email]).await?.first().map(User::read))
+pub(super) async fn user_by_email(
+    client: &impl GenericClient,
+    email: &str,
+) -> Answered<Option<User>> {
+    Ok(query(client, sql!("user_by_email"), &[&email])
+        .await?
+        .first()
+        .map(User::read))
 }
 
 pub(super) async fn user_by_id(client: &impl GenericClient, id: Uuid) -> Answered<Option<User>> {
-    Ok(query(client, sql!("user_by_id"), &[&id]).await?.first().map(User::read))
+    Ok(query(client, sql!("user_by_id"), &[&id])
+        .await?
+        .first()
+        .map(User::read))
 }
 
 /// A page of users and the number of all.
-pub(super) async fn list_users(client: &impl GenericClient, limit: i64, offset: i64) -> Answered<(Vec<User>, i64)> {
+pub(super) async fn list_users(
+    client: &impl GenericClient,
+    limit: i64,
+    offset: i64,
+) -> Answered<(Vec<User>, i64)> {
     let rows = query(client, sql!("list_users"), &[&limit, &offset]).await?;
     let total = rows.first().map_or(0, |row| row.get("total"));
     Ok((rows.iter().map(User::read).collect(), total))
@@ -57,7 +70,11 @@ pub(super) struct NewUser {
 }
 
 /// The new user's id; `None` when the address or the id is taken.
-pub(super) async fn insert_user(client: &impl GenericClient, user: &NewUser, now: Timestamp) -> Answered<Option<Uuid>> {
+pub(super) async fn insert_user(
+    client: &impl GenericClient,
+    user: &NewUser,
+    now: Timestamp,
+) -> Answered<Option<Uuid>> {
     let values: Values<'_> = &[
         &user.id,
         &user.email,
@@ -69,7 +86,10 @@ pub(super) async fn insert_user(client: &impl GenericClient, user: &NewUser, now
         &user.role,
         &now,
     ];
-    Ok(query(client, sql!("insert_user"), values).await?.first().map(|row| row.get(0)))
+    Ok(query(client, sql!("insert_user"), values)
+        .await?
+        .first()
+        .map(|row| row.get(0)))
 }
 
 /// What changes of a user.
@@ -111,7 +131,11 @@ pub(super) async fn delete_user(client: &impl GenericClient, id: Uuid) -> Answer
 }
 
 pub(super) async fn identities(client: &impl GenericClient, user: Uuid) -> Answered<Vec<Value>> {
-    Ok(query(client, sql!("identities"), &[&user]).await?.iter().map(identity_json).collect())
+    Ok(query(client, sql!("identities"), &[&user])
+        .await?
+        .iter()
+        .map(identity_json)
+        .collect())
 }
 
 pub(super) async fn put_email_identity(
@@ -120,7 +144,9 @@ pub(super) async fn put_email_identity(
     data: &Value,
     now: Timestamp,
 ) -> Answered<()> {
-    execute(client, sql!("put_email_identity"), &[&user, data, &now]).await.map(drop)
+    execute(client, sql!("put_email_identity"), &[&user, data, &now])
+        .await
+        .map(drop)
 }
 
 /// A sign-in.
@@ -134,10 +160,23 @@ pub(super) struct SignIn<'a> {
 }
 
 /// The id of the session opened.
-pub(super) async fn open_session(client: &impl GenericClient, sign_in: &SignIn<'_>, now: Timestamp) -> Answered<Option<Uuid>> {
-    let values: Values<'_> =
-        &[&sign_in.user, &now, &sign_in.method, &sign_in.refresh_token, &sign_in.user_agent, &sign_in.address];
-    Ok(query(client, sql!("open_session"), values).await?.first().map(|row| row.get(0)))
+pub(super) async fn open_session(
+    client: &impl GenericClient,
+    sign_in: &SignIn<'_>,
+    now: Timestamp,
+) -> Answered<Option<Uuid>> {
+    let values: Values<'_> = &[
+        &sign_in.user,
+        &now,
+        &sign_in.method,
+        &sign_in.refresh_token,
+        &sign_in.user_agent,
+        &sign_in.address,
+    ];
+    Ok(query(client, sql!("open_session"), values)
+        .await?
+        .first()
+        .map(|row| row.get(0)))
 }
 
 /// A refresh token as stored.
@@ -150,19 +189,26 @@ pub(super) struct RefreshToken {
     pub(super) not_after: Option<Timestamp>,
 }
 
-pub(super) async fn refresh_token(client: &impl GenericClient, token: &str) -> Answered<Option<RefreshToken>> {
+pub(super) async fn refresh_token(
+    client: &impl GenericClient,
+    token: &str,
+) -> Answered<Option<RefreshToken>> {
     let rows = query(client, sql!("lock_refresh_token"), &[&token]).await?;
     Ok(rows.first().map(|row| RefreshToken {
         token: row.get("token"),
         revoked: row.get::<_, Option<bool>>("revoked").unwrap_or(false),
         updated_at: row.get("updated_at"),
-        session: row.get::<_, Option<Uuid>>("session_id").zip(row.get("user_id")),
+        session: row
+            .get::<_, Option<Uuid>>("session_id")
+            .zip(row.get("user_id")),
         not_after: row.get("not_after"),
     }))
 }
 
 pub(super) async fn lock_session(client: &impl GenericClient, session: Uuid) -> Answered<bool> {
-    Ok(!query(client, sql!("lock_session"), &[&session]).await?.is_empty())
+    Ok(!query(client, sql!("lock_session"), &[&session])
+        .await?
+        .is_empty())
 }
 
 /// The token that counts and the one it replaced.
@@ -186,18 +232,33 @@ pub(super) async fn rotate_refresh_token(
     Ok(execute(client, sql!("rotate_refresh_token"), values).await? == 1)
 }
 
-pub(super) async fn revoke_session_tokens(client: &impl GenericClient, session: Uuid, now: Timestamp) -> Answered<()> {
-    execute(client, sql!("revoke_session_tokens"), &[&session, &now]).await.map(drop)
+pub(super) async fn revoke_session_tokens(
+    client: &impl GenericClient,
+    session: Uuid,
+    now: Timestamp,
+) -> Answered<()> {
+    execute(client, sql!("revoke_session_tokens"), &[&session, &now])
+        .await
+        .map(drop)
 }
 
 /// Methods and when, newest first.
-pub(super) async fn session_methods(client: &impl GenericClient, session: Uuid) -> Answered<Vec<(String, Timestamp)>> {
+pub(super) async fn session_methods(
+    client: &impl GenericClient,
+    session: Uuid,
+) -> Answered<Vec<(String, Timestamp)>> {
     let rows = query(client, sql!("session_methods"), &[&session]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 pub(super) async fn session_exists(client: &impl GenericClient, session: Uuid) -> Answered<bool> {
-    Ok(!query(client, "select 1 from auth.sessions where id = $1", &[&session]).await?.is_empty())
+    Ok(!query(
+        client,
+        "select 1 from auth.sessions where id = $1",
+        &[&session],
+    )
+    .await?
+    .is_empty())
 }
 
 pub(super) async fn close_sessions(
@@ -206,5 +267,7 @@ pub(super) async fn close_sessions(
     session: Option<Uuid>,
     scope: &str,
 ) -> Answered<()> {
-    execute(client, sql!("close_sessions"), &[&user, &session, &scope]).await.map(drop)
+    execute(client, sql!("close_sessions"), &[&user, &session, &scope])
+        .await
+        .map(drop)
 }

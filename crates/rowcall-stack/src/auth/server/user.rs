@@ -27,7 +27,10 @@ pub(super) struct User {
 
 impl User {
     pub(super) fn read(row: &Row) -> Self {
-        let object = |column: &str| row.get::<_, Option<Value>>(column).unwrap_or_else(|| json!({}));
+        let object = |column: &str| {
+            row.get::<_, Option<Value>>(column)
+                .unwrap_or_else(|| json!({}))
+        };
         Self {
             id: row.get("id"),
             aud: row.get("aud"),
@@ -49,7 +52,10 @@ impl User {
 
     /// The database role of the user's tokens.
     pub(super) fn token_role(&self) -> &str {
-        self.role.as_deref().filter(|role| !role.is_empty()).unwrap_or("authenticated")
+        self.role
+            .as_deref()
+            .filter(|role| !role.is_empty())
+            .unwrap_or("authenticated")
     }
 
     /// Whether the user may not sign in at `now`.
@@ -94,7 +100,10 @@ fn put_time(put: &mut impl FnMut(&str, Value), key: &str, time: Option<Timestamp
 
 /// A row of `auth.identities` as clients see it.
 pub(super) fn identity_json(row: &Row) -> Value {
-    let time = |column: &str| row.get::<_, Option<Timestamp>>(column).map(|time| time.to_string());
+    let time = |column: &str| {
+        row.get::<_, Option<Timestamp>>(column)
+            .map(|time| time.to_string())
+    };
     json!({
         "identity_id": row.get::<_, Uuid>("id"),
         "id": row.get::<_, Uuid>("user_id"),

@@ -49,7 +49,10 @@ impl Inner {
             .ok_or_else(|| AuthError::forbidden("bad_jwt", "invalid claim: missing sub claim"))?;
         let client = self.pool.get().await?;
         let user = store::user_by_id(&client, subject).await?.ok_or_else(|| {
-            AuthError::forbidden("user_not_found", "User from sub claim in JWT does not exist")
+            AuthError::forbidden(
+                "user_not_found",
+                "User from sub claim in JWT does not exist",
+            )
         })?;
         let session: Option<Uuid> = claims.session_id().and_then(|session| session.parse().ok());
         if let Some(session) = session
@@ -66,14 +69,28 @@ impl Inner {
     async fn update_self(&self, call: &Call) -> Answered<Response<Body>> {
         let (user, _) = self.signed_in(call).await?;
         let wanted: Update = call.json()?;
-        if wanted.phone.as_deref().is_some_and(|phone| !phone.is_empty()) {
-            return Err(AuthError::bad("phone_provider_disabled", "Phone signups are disabled"));
+        if wanted
+            .phone
+            .as_deref()
+            .is_some_and(|phone| !phone.is_empty())
+        {
+            return Err(AuthError::bad(
+                "phone_provider_disabled",
+                "Phone signups are disabled",
+            ));
         }
         let now = self.now();
-        let mut change = UserChange { user_metadata: wanted.data.map(Value::Object), ..UserChange::default() };
+        let mut change = UserChange {
+            user_metadata: wanted.data.map(Value::Object),
+            ..UserChange::default()
+        };
         if let Some(password) = &wanted.password {
             check_new(password, self.config.password_min)?;
-            if self.passwords.matches(user.password_hash.as_deref(), password).await? {
+            if self
+                .passwords
+                .matches(user.password_hash.as_deref(), password)
+                .await?
+            {
                 return Err(AuthError::unprocessable(
                     "same_password",
                     "New password should be different from the old password.",
@@ -96,7 +113,10 @@ impl Inner {
             }
             let identity = email_identity(user.id, &email, true);
             store::put_email_identity(&transaction, user.id, &identity, now).await?;
-            let mut metadata = change.user_metadata.take().unwrap_or_else(|| Value::Object(Map::new()));
+            let mut metadata = change
+                .user_metadata
+                .take()
+                .unwrap_or_else(|| Value::Object(Map::new()));
             merge(&mut metadata, &identity);
             change.user_metadata = Some(metadata);
             change.app_metadata = Some(email_app_metadata());
@@ -110,9 +130,14 @@ impl Inner {
     }
 
     async fn log_out(&self, call: &Call) -> Answered<Response<Body>> {
-        let scope = call.parameter("scope").unwrap_or_else(|| "global".to_owned());
+        let scope = call
+            .parameter("scope")
+            .unwrap_or_else(|| "global".to_owned());
         if !matches!(scope.as_str(), "global" | "local" | "others") {
-            return Err(AuthError::bad("validation_failed", format!("Unsupported logout scope \"{scope}\"")));
+            return Err(AuthError::bad(
+                "validation_failed",
+                format!("Unsupported logout scope \"{scope}\""),
+            ));
         }
         let (user, session) = self.signed_in(call).await?;
         let client = self.pool.get().await?;

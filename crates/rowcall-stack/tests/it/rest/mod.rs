@@ -1,0 +1,10 @@
+//! The REST server, over HTTP, against a real PostgreSQL.
+
+mod auth_roles;
+mod calls;
+mod embeds;
+mod errors;
+mod reads;
+mod schema_reload;
+pub(crate) mod world;
+mod writes;
