@@ -3,4 +3,11 @@
 //! Only this crate reads configuration and the environment, and only this crate knows which backend, runner and server
 //! there are. Everything else is handed what it needs.
 
+pub mod api;
+pub mod cli;
 pub mod config;
+pub mod daemon;
+pub mod exit;
+pub mod output;
+pub mod system;
+pub mod telemetry;

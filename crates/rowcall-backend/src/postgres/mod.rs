@@ -12,6 +12,7 @@
 //! [`maintain`]: rowcall_core::ports::Coordinator::maintain
 
 mod admin;
+mod client;
 mod config;
 mod coordinator;
 mod error;
@@ -24,6 +25,7 @@ mod tls;
 
 use std::{fmt, sync::Arc};
 
+pub use client::connect;
 pub use config::{
     ConfigError, DEFAULT_CONNECT_TIMEOUT, DEFAULT_CONNECTIONS, DEFAULT_QUIET_FOR,
     DEFAULT_STATEMENT_TIMEOUT, PostgresConfig, Tls,

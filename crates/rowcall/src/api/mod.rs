@@ -44,7 +44,7 @@ pub trait Reports: Send + Sync {
 #[async_trait]
 impl Reports for EngineHandle {
     async fn report(&self, task: TaskId, report: Report) -> Result<ReportReply, ApiError> {
-        EngineHandle::report(self, task, report).await.map_err(|error| {
+        EngineHandle::report(self, &task, None, report).await.map_err(|error| {
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", error.to_string())
         })
     }

@@ -1,20 +1,20 @@
 //! The command line.
 
-mod app;
+pub(crate) mod app;
 mod completions;
 mod config;
-mod context;
+pub(crate) mod context;
 mod db;
 mod demo;
 mod doctor;
-mod setup;
+pub(crate) mod setup;
 mod task;
 mod up;
 
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-pub use context::Context;
+pub use context::{Context, connect};
 
 use crate::{
     config::Config,
@@ -109,7 +109,8 @@ pub fn main(args: Vec<OsString>, env: Vec<(String, String)>) -> Exit {
             return exit;
         }
     };
-    telemetry::init(&cli.global);
+    let daemon = matches!(cli.command, Command::Up(_));
+    telemetry::init(&cli.global, !daemon);
     match run(cli, env) {
         Ok(exit) => exit,
         Err(error) => report(&error),

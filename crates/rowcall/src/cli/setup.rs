@@ -1,0 +1,197 @@
+//! `rowcall setup`
+
+use clap::Args;
+use rowcall_backend::{
+    capture::{self, CaptureSpec, Change},
+    migrate::{self, MigrateOptions},
+};
+use rowcall_core::{App as Manifest, EventKind, EventSet, Filter, TableName};
+use tokio_postgres::Client;
+
+use super::{Context, context::connect};
+use crate::{
+    exit::{Exit, UserError},
+    output,
+};
+
+/// Make the changes of a table into tasks.
+#[derive(Debug, Args)]
+#[command(after_help = "Safe to run again: it brings the trigger to what is asked for.\n\n\
+    Example: rowcall setup --table public.orders --events insert,update --filter 'total=gt.100'")]
+pub struct Setup {
+    /// The table; may be repeated
+    #[arg(long = "table", value_name = "SCHEMA.TABLE", required_unless_present = "list")]
+    tables: Vec<TableName>,
+    /// Which changes become tasks
+    #[arg(long, value_delimiter = ',', default_value = "insert", value_name = "EVENT,…")]
+    events: Vec<EventKind>,
+    /// Only rows that match, in PostgREST's syntax
+    #[arg(long, value_parser = parse_filter, value_name = "FILTER")]
+    filter: Option<Filter>,
+    /// Take the trigger away; tasks already made stay
+    #[arg(long, conflicts_with_all = ["events", "filter", "list"])]
+    remove: bool,
+    /// List the tables whose changes become tasks
+    #[arg(long, conflicts_with_all = ["tables", "events", "filter"])]
+    list: bool,
+    /// Print JSON, with --list
+    #[arg(long, requires = "list")]
+    json: bool,
+}
+
+fn parse_filter(text: &str) -> Result<Filter, String> {
+    Filter::parse(text).map_err(|error| error.to_string())
+}
+
+impl Setup {
+    pub(super) async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        context
+            .with_database(async |url| {
+                let mut client = connect(url).await?;
+                prepare(&mut client).await?;
+                if self.list {
+                    return list(&client, self.json).await;
+                }
+                for table in &self.tables {
+                    if self.remove {
+                        let there = capture::remove(&mut client, table).await.map_err(refused)?;
+                        let done = if there { "its changes no longer become tasks" } else { "it was not captured" };
+                        output::note(format_args!("{table}: {done}"));
+                    } else {
+                        let spec = CaptureSpec {
+                            table: table.clone(),
+                            events: self.events.iter().copied().collect(),
+                            filter: self.filter.clone(),
+                        };
+                        let report = install(&mut client, &spec).await?;
+                        explain(&report);
+                    }
+                }
+                Ok(Exit::Success)
+            })
+            .await
+    }
+}
+
+/// The schema that triggers write into.
+async fn prepare(client: &mut Client) -> anyhow::Result<()> {
+    migrate::apply(client, MigrateOptions::default())
+        .await
+        .map_err(|error| UserError::new(Exit::Database, error.to_string()))?;
+    Ok(())
+}
+
+/// Installs the trigger that an app needs on one of its tables: every event that one of its handlers handles, with the
+/// app's filter.
+pub(super) async fn install_for(client: &mut Client, app: &Manifest, table: &TableName) -> anyhow::Result<()> {
+    prepare(client).await?;
+    install(client, &spec_for(app, table)).await?;
+    Ok(())
+}
+
+fn spec_for(app: &Manifest, table: &TableName) -> CaptureSpec {
+    let routes = app.routes();
+    let of_table = || routes.iter().filter(|route| route.selector.table == *table);
+    let events: EventSet = of_table().flat_map(|route| route.selector.events.iter()).collect();
+    let filter = of_table().find_map(|route| route.selector.filter.clone());
+    CaptureSpec { table: table.clone(), events, filter }
+}
+
+/// The command that installs it.
+pub(super) fn command_for(app: &Manifest, table: &TableName) -> String {
+    let spec = spec_for(app, table);
+    let events: Vec<String> = spec.events.iter().map(|event| event.as_str().to_lowercase()).collect();
+    let filter = spec.filter.map_or(String::new(), |filter| format!(" --filter {}", quote(&filter.to_string())));
+    format!("rowcall setup --table {} --events {}{filter}", quote(&table.to_string()), events.join(","))
+}
+
+/// A word as a shell reads it.
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+async fn install(client: &mut Client, spec: &CaptureSpec) -> anyhow::Result<capture::Report> {
+    let report = capture::install(client, spec).await.map_err(refused)?;
+    let done = match report.change {
+        Change::Installed => "its changes become tasks from now on",
+        Change::Updated => "its triggers were brought up to date",
+        Change::Unchanged => "its changes become tasks already",
+    };
+    let events: Vec<&str> = report.events.iter().map(|event| event.as_str()).collect();
+    tracing::info!(table = %spec.table, events = events.join(","), "{done}");
+    Ok(report)
+}
+
+/// Tells a person what was done.
+fn explain(report: &capture::Report) {
+    let events: Vec<String> = report.events.iter().map(|event| event.as_str().to_lowercase()).collect();
+    let filter = report.filter.as_ref().map_or(String::new(), |filter| format!(" where {filter}"));
+    let how = match report.change {
+        Change::Installed => "become tasks from now on",
+        Change::Updated => "become tasks from now on; the earlier triggers were replaced",
+        Change::Unchanged => "become tasks already",
+    };
+    output::note(format_args!("{}: {}{filter} {how}", report.table, events.join(", ")));
+    for note in &report.notes {
+        output::note(format_args!("  note: {note}"));
+    }
+}
+
+fn refused(error: capture::CaptureError) -> anyhow::Error {
+    UserError::new(Exit::Failure, error.to_string()).into()
+}
+
+async fn list(client: &Client, as_json: bool) -> anyhow::Result<Exit> {
+    let captures = capture::list(client).await.map_err(refused)?;
+    if as_json {
+        output::json(&captures)?;
+        return Ok(Exit::Success);
+    }
+    let rows: Vec<_> = captures
+        .iter()
+        .map(|one| {
+            let state = match &one.table {
+                None => "the table is gone",
+                Some(now) if now.to_string() != one.source => "renamed: run setup again",
+                Some(_) if !one.active => "disabled: run setup again",
+                Some(_) => "on",
+            };
+            [
+                one.table.as_ref().map_or_else(|| one.source.clone(), ToString::to_string),
+                one.events.iter().map(|event| event.as_str()).collect::<Vec<_>>().join(","),
+                one.filter.clone().unwrap_or_else(|| "-".to_owned()),
+                one.key.join(","),
+                state.to_owned(),
+            ]
+        })
+        .collect();
+    output::table(["TABLE", "EVENTS", "FILTER", "KEY", "STATE"], &rows)?;
+    Ok(Exit::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_of_an_app_can_be_pasted() {
+        let app = Manifest::parse(
+            r#"{"name":"x","config":{"supabase":{"tables":["Odd Name"],"filter":"note=eq.it's"},
+                "agentHandlers":[{"tableName":"Odd Name","agentId":"a","eventTypes":["INSERT","UPDATE"]}]}}"#,
+            None,
+        )
+        .unwrap();
+        let table = "Odd Name".parse().unwrap();
+        let command = command_for(&app, &table);
+        assert!(
+            command.starts_with("rowcall setup --table 'public.Odd Name' --events insert,update --filter 'note=eq."),
+            "{command}"
+        );
+        assert!(command.contains(r"'\''"), "{command}");
+    }
+}

@@ -1,0 +1,116 @@
+//! The daemon: everything wired together, started in order and stopped in the reverse one.
+
+mod agents;
+mod apps;
+mod database;
+mod machine;
+mod mask;
+mod runfile;
+mod start;
+
+use std::{path::PathBuf, sync::Arc};
+
+pub use apps::load as load_apps;
+pub use database::Database;
+pub use machine::{host_name, machine_id};
+pub use mask::mask_url;
+use rowcall_core::MachineId;
+use rowcall_engine::{EngineError, EngineHandle, StopSummary};
+use rowcall_stack::cluster::ClusterError;
+use rowcall_supervisor::Runners;
+pub use runfile::{RunFile, RunFileGuard};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The file of the local store, below the data directory.
+pub const STORE_FILE: &str = "state.db";
+
+/// A running daemon.
+pub struct Daemon {
+    engine: EngineHandle,
+    running: JoinHandle<Result<StopSummary, EngineError>>,
+    runners: Arc<Runners>,
+    store: Arc<rowcall_engine::store::StoreWriter>,
+    stack: Option<start::RunningStack>,
+    database: Database,
+    background: CancellationToken,
+    tasks: tokio_util::task::TaskTracker,
+    addresses: Addresses,
+    _run_file: RunFileGuard,
+}
+
+/// Where a running daemon can be reached.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// This machine.
+    pub machine: MachineId,
+    /// Its data.
+    pub data_dir: PathBuf,
+    /// The database, with its password.
+    pub database_url: String,
+    /// The local API.
+    pub api_url: String,
+    /// The Supabase-compatible API.
+    pub stack: Option<StackAddress>,
+}
+
+/// The Supabase-compatible API and its keys.
+#[derive(Clone, Debug)]
+pub struct StackAddress {
+    /// Its URL, as clients take it.
+    pub url: String,
+    /// The key for clients that row level security applies to.
+    pub anon_key: String,
+    /// The key that row level security does not apply to.
+    pub service_role_key: String,
+}
+
+impl Daemon {
+    /// A handle to the engine.
+    pub fn engine(&self) -> &EngineHandle {
+        &self.engine
+    }
+
+    /// Where it can be reached.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Waits until something the daemon cannot live without has failed for good.
+    pub async fn failed(&self) -> Option<Arc<ClusterError>> {
+        let server = async {
+            match &self.database.cluster {
+                Some(cluster) => cluster.wait_failed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            error = server => Some(error),
+            () = self.engine.stopped() => None,
+        }
+    }
+
+    /// Stops everything: no more claims, agents finish or are given back, servers end, PostgreSQL last. Waits for it; a
+    /// second signal is [`EngineHandle::abort`] on the handle meanwhile.
+    pub async fn stop(mut self) -> anyhow::Result<StopSummary> {
+        self.engine.shutdown();
+        let ended = (&mut self.running).await;
+        self.runners.shutdown().await;
+        self.background.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        if let Some(stack) = self.stack.take() {
+            stack.stop().await;
+        }
+        // Dropping the last of them waits for its thread.
+        tokio::task::spawn_blocking(move || drop(self.store)).await?;
+        self.database.close().await;
+        Ok(ended??)
+    }
+}
+
+impl std::fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Daemon").field("addresses", &self.addresses.api_url).finish_non_exhaustive()
+    }
+}

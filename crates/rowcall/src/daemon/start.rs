@@ -1,0 +1,257 @@
+//! Starting the daemon, in order: store, database, migrations, servers, engine.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rowcall_backend::{
+    migrate::{self, MigrateOptions},
+    postgres::{PostgresBackend, PostgresConfig},
+};
+use rowcall_core::{Clock, MachineId};
+use rowcall_engine::{
+    Engine, EngineOptions, PollOptions,
+    Source,
+    store::{Store, StoreOptions, StoreWriter},
+};
+use rowcall_stack::{
+    auth::Keys,
+    cluster::{DataDirLock, Events},
+    realtime::{Limits, Slot},
+    stack::{RealtimeSettings, Stack, StackConfig, loopback},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Addresses, Daemon, Database, RunFile, STORE_FILE, StackAddress, agents, apps, database, machine_id};
+use crate::{
+    api::{self, ApiState},
+    config::Config,
+    exit::{Exit, UserError},
+    system::{RandomIds, SystemClock},
+};
+
+/// How many ports after the wanted one are tried for the Supabase-compatible API.
+const STACK_PORTS_TRIED: u16 = 100;
+
+impl Daemon {
+    /// Starts everything. When a step fails, what was started before it is stopped again.
+    pub async fn start(config: &Config, events: Events) -> anyhow::Result<Self> {
+        let data_dir = config.data_dir()?;
+        let lock = DataDirLock::acquire(&data_dir).map_err(database::user)?;
+        let data_dir = lock.data_dir().to_path_buf();
+        let store = Store::open(&data_dir.join(STORE_FILE), StoreOptions::default())?;
+        // Before the database: a port that is taken should not cost a cluster's start.
+        let (api_port, listeners) = api::bind(config.api.port)
+            .await
+            .map_err(|error| UserError::new(Exit::Failure, error.to_string()))?;
+        let database = Database::for_daemon(config, lock, events).await?;
+        let database_url = database.url.clone();
+        match Self::on(config, &data_dir, &store, &database_url, api_port).await {
+            Ok(parts) => parts.assemble(database, store, listeners),
+            Err(error) => {
+                database.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn on(
+        config: &Config,
+        data_dir: &std::path::Path,
+        store: &Store,
+        database_url: &str,
+        api_port: u16,
+    ) -> anyhow::Result<Parts> {
+        let machine = match &config.machine.id {
+            Some(id) => id.clone(),
+            None => machine_id(data_dir)?,
+        };
+        let own = config.database.url.is_none();
+        let backend = prepare(config, &machine, database_url, own).await?;
+        let stack = if own && config.stack.enabled {
+            Some(start_stack(config, data_dir, database_url).await?)
+        } else {
+            None
+        };
+        let addresses = Addresses {
+            machine,
+            data_dir: data_dir.to_path_buf(),
+            database_url: database_url.to_owned(),
+            api_url: format!("http://localhost:{api_port}"),
+            stack: stack.as_ref().map(|stack| stack.address.clone()),
+        };
+        match wire(config, own, store, backend, &addresses, api_port) {
+            Ok((engine, runners, writer, run_file)) => {
+                Ok(Parts { engine, runners, writer, stack, addresses, run_file })
+            }
+            Err(error) => {
+                if let Some(stack) = stack {
+                    stack.stop().await;
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+type Wired = (Engine, Arc<rowcall_supervisor::Runners>, Arc<StoreWriter>, super::RunFileGuard);
+
+/// Puts the engine together, and says where we are.
+fn wire(
+    config: &Config,
+    own: bool,
+    store: &Store,
+    backend: PostgresBackend,
+    addresses: &Addresses,
+    api_port: u16,
+) -> anyhow::Result<Wired> {
+    let runners = agents::runners(addresses).context("cannot prepare the agents' guard")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let writer = Arc::new(StoreWriter::start(store, Arc::clone(&clock))?);
+    let engine = Engine::builder()
+        .machine(addresses.machine.clone())
+        .clock(clock)
+        .ids(Arc::new(RandomIds))
+        .runner(Arc::clone(&runners) as _)
+        .store(Arc::clone(&writer) as _)
+        .options(options(config, own))
+        .source(Source::new("database", Arc::new(backend.clone()), Arc::new(backend)))
+        .apps(apps::load(store)?)
+        .build()?;
+    let run_file = RunFile {
+        pid: std::process::id(),
+        database_url: addresses.database_url.clone(),
+        api_port,
+        stack_url: addresses.stack.as_ref().map(|stack| stack.url.clone()),
+    };
+    let run_file = run_file.write(&addresses.data_dir)?;
+    Ok((engine, runners, writer, run_file))
+}
+
+/// What was started before the database's ownership moves in.
+struct Parts {
+    engine: Engine,
+    runners: Arc<rowcall_supervisor::Runners>,
+    writer: Arc<StoreWriter>,
+    stack: Option<RunningStack>,
+    addresses: Addresses,
+    run_file: super::RunFileGuard,
+}
+
+impl Parts {
+    fn assemble(
+        self,
+        database: Database,
+        store: Store,
+        listeners: Vec<tokio::net::TcpListener>,
+    ) -> anyhow::Result<Daemon> {
+        let handle = self.engine.handle();
+        let background = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let router = api::router(ApiState::new(Arc::new(handle.clone())));
+        tasks.spawn(api::serve(listeners, router, background.clone()));
+        let watch = store.watch_apps()?;
+        tasks.spawn(apps::follow(store, watch, handle.clone(), background.clone()));
+        Ok(Daemon {
+            running: tokio::spawn(self.engine.run()),
+            engine: handle,
+            runners: self.runners,
+            store: self.writer,
+            stack: self.stack,
+            database,
+            background,
+            tasks,
+            addresses: self.addresses,
+            _run_file: self.run_file,
+        })
+    }
+}
+
+/// Brings the schema up to date, says what was done, and connects.
+async fn prepare(config: &Config, machine: &MachineId, url: &str, own: bool) -> anyhow::Result<PostgresBackend> {
+    let mut client = crate::cli::connect(url).await?;
+    if own {
+        // Roles and the publication first: the schema fits itself to them.
+        rowcall_stack::bootstrap::apply(&client).await?;
+    }
+    let refused = |error: &dyn std::fmt::Display| UserError::new(Exit::Database, error.to_string());
+    let applied =
+        migrate::apply(&mut client, MigrateOptions::default()).await.map_err(|error| refused(&error))?;
+    for migration in &applied.migrations {
+        tracing::info!(migration, "migrated");
+    }
+    for note in &applied.notes {
+        tracing::info!("{note}");
+    }
+    let mut postgres = PostgresConfig::new(url, machine.as_str())?;
+    postgres.connections = usize::try_from(config.database.pool_size)?;
+    postgres.max_attempts = config.engine.max_attempts;
+    Ok(PostgresBackend::connect(postgres).await.map_err(|error| refused(&error))?)
+}
+
+/// The Supabase-compatible API while it runs.
+pub(super) struct RunningStack {
+    stack: Stack,
+    address: StackAddress,
+}
+
+impl RunningStack {
+    /// Ends sockets, requests and connections.
+    pub(super) async fn stop(self) {
+        self.stack.shutdown().await;
+    }
+}
+
+async fn start_stack(
+    config: &Config,
+    data_dir: &std::path::Path,
+    database_url: &str,
+) -> anyhow::Result<RunningStack> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let keys = if config.stack.supabase_cli_keys {
+        Keys::supabase_cli()
+    } else {
+        Keys::load_or_create(data_dir, clock.now())?
+    };
+    let mut stack = StackConfig::new(database_url, keys.clone(), clock);
+    stack.bind = loopback(free_port(config.stack.port).await);
+    stack.realtime = Some(RealtimeSettings {
+        ids: Arc::new(RandomIds),
+        limits: Limits::default(),
+        // Our own database runs only while the daemon does: nothing is missed without the slot, and no WAL is held back.
+        slot: Some(Slot::Durable { name: None, keep: false }),
+        private_only: false,
+    });
+    stack.bootstrap = false;
+    let stack = Stack::start(stack).await?;
+    let address = StackAddress {
+        url: stack.url().to_owned(),
+        anon_key: keys.anon_key().to_owned(),
+        service_role_key: keys.service_role_key().to_owned(),
+    };
+    Ok(RunningStack { stack, address })
+}
+
+/// The wanted port, or the next free one.
+async fn free_port(wanted: u16) -> u16 {
+    for port in wanted..=wanted.saturating_add(STACK_PORTS_TRIED) {
+        if api::bind(port).await.is_ok() {
+            return port;
+        }
+    }
+    wanted
+}
+
+fn options(config: &Config, own: bool) -> EngineOptions {
+    EngineOptions {
+        lease: config.engine.lease(),
+        retry: config.engine.retry(own),
+        poll: PollOptions {
+            up: config.engine.poll.0,
+            down: config.engine.poll_while_down.0,
+            ..PollOptions::default()
+        },
+        concurrency: config.engine.max_concurrent_tasks,
+        shutdown_grace: config.engine.shutdown_grace.0,
+        ..EngineOptions::default()
+    }
+}
