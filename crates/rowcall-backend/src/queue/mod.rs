@@ -11,12 +11,16 @@ mod backend;
 mod claim;
 mod coordinator;
 mod database;
+pub mod doctor;
 mod error;
 mod in_flight;
 pub mod install;
 mod layout;
+mod migration;
 mod name;
 mod pause;
+pub mod presence;
+pub mod realtime;
 mod settle;
 mod signals;
 mod spec;
@@ -29,7 +33,9 @@ pub use backend::{QueueBackend, QueueOptions};
 pub use database::Database;
 pub use error::QueueError;
 pub use install::{Install, install};
+pub use migration::Migration;
 pub use name::{MAX_QUEUE_NAME_BYTES, QueueName, QueueNameError};
+pub use realtime::{Broadcast, Mode, WakeStatus};
 pub use signals::{QueueSignals, SignalOptions, Wake};
 pub use spec::{
     DEFAULT_MAX_ATTEMPTS, DEFAULT_PAUSE, DEFAULT_VISIBILITY, Finish, QueueSpec, ReadOrder,

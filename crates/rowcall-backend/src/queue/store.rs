@@ -317,7 +317,7 @@ impl QueueStore {
     }
 
     /// Runs a statement on one queue: a missing table is that queue.
-    async fn rows(
+    pub(super) async fn rows(
         &self,
         doing: &'static str,
         queue: &QueueName,
@@ -332,7 +332,7 @@ impl QueueStore {
             })
     }
 
-    async fn query(
+    pub(super) async fn query(
         &self,
         doing: &'static str,
         sql: &str,

@@ -1,0 +1,252 @@
+//! What a worker tells about itself on its Realtime channel.
+//!
+//! The payload is AIMQ's (`worker`, `queues`, `status`, `current_jobs`, `job_count`) plus the streaming design's `current_job`.
+//! Publishing goes through a [`Pacer`]: a stock Realtime server closes the channel of a client that tracks more than five
+//! times in thirty seconds.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::name::QueueName;
+
+/// AIMQ's default channel; on the wire `realtime:aimq:jobs`.
+pub const DEFAULT_CHANNEL: &str = "aimq:jobs";
+/// The default event of wake-ups.
+pub const DEFAULT_EVENT: &str = "job_enqueued";
+/// Jobs named in a payload; the rest is only counted.
+pub const MAX_NAMED_JOBS: usize = 50;
+
+/// Whether a worker has something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Nothing to do.
+    Idle,
+    /// At least one job runs.
+    Busy,
+}
+
+/// A worker as others see it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WorkerPresence {
+    /// Its name.
+    pub worker: String,
+    /// The queues it reads.
+    pub queues: Vec<QueueName>,
+    /// Whether it has something to do.
+    pub status: Status,
+    /// When each job began, in seconds since 1970. At most [`MAX_NAMED_JOBS`], the oldest.
+    pub current_jobs: BTreeMap<i64, f64>,
+    /// How many jobs run.
+    pub job_count: usize,
+    /// The job that began first, or null.
+    pub current_job: Option<i64>,
+}
+
+/// The jobs of a worker under way, from which its presence is made.
+#[derive(Clone, Debug)]
+pub struct PresenceBook {
+    worker: String,
+    queues: Vec<QueueName>,
+    jobs: BTreeMap<(QueueName, i64), Timestamp>,
+}
+
+impl PresenceBook {
+    /// A worker that has just come.
+    pub fn new(worker: impl Into<String>, queues: impl IntoIterator<Item = QueueName>) -> Self {
+        Self {
+            worker: worker.into(),
+            queues: queues.into_iter().collect(),
+            jobs: BTreeMap::new(),
+        }
+    }
+
+    /// A job begins. Say so before it runs, not after.
+    pub fn begin(&mut self, queue: &QueueName, id: i64, now: Timestamp) {
+        self.jobs.insert((queue.clone(), id), now);
+    }
+
+    /// A job ended.
+    pub fn end(&mut self, queue: &QueueName, id: i64) {
+        self.jobs.remove(&(queue.clone(), id));
+    }
+
+    /// The worker as it is now.
+    pub fn presence(&self) -> WorkerPresence {
+        let mut oldest: Vec<(Timestamp, i64)> = self
+            .jobs
+            .iter()
+            .map(|((_, id), began)| (*began, *id))
+            .collect();
+        oldest.sort_unstable();
+        WorkerPresence {
+            worker: self.worker.clone(),
+            queues: self.queues.clone(),
+            status: if self.jobs.is_empty() {
+                Status::Idle
+            } else {
+                Status::Busy
+            },
+            current_jobs: oldest
+                .iter()
+                .take(MAX_NAMED_JOBS)
+                .map(|(began, id)| (*id, seconds(*began)))
+                .collect(),
+            job_count: self.jobs.len(),
+            current_job: oldest.first().map(|(_, id)| *id),
+        }
+    }
+}
+
+fn seconds(at: Timestamp) -> f64 {
+    at.as_duration().as_secs_f64()
+}
+
+/// Lets at most `calls` through in any `window`; what is held back is replaced by what comes later, so the last state always
+/// gets out. Times count from an arbitrary start.
+#[derive(Clone, Debug)]
+pub struct Pacer<T> {
+    calls: usize,
+    window: Duration,
+    sent: VecDeque<Duration>,
+    waiting: Option<T>,
+}
+
+impl<T> Pacer<T> {
+    /// A pacer for `calls` in each `window`.
+    pub fn new(calls: usize, window: Duration) -> Self {
+        Self {
+            calls: calls.max(1),
+            window,
+            sent: VecDeque::new(),
+            waiting: None,
+        }
+    }
+
+    /// The limit of a stock Realtime server: five calls per channel in thirty seconds.
+    pub fn realtime() -> Self {
+        Self::new(5, Duration::from_secs(30))
+    }
+
+    /// Takes a new state in place of one that still waits.
+    pub fn offer(&mut self, state: T) {
+        self.waiting = Some(state);
+    }
+
+    /// When the waiting state may go; `None` when there is none.
+    pub fn due(&self, now: Duration) -> Option<Duration> {
+        self.waiting.as_ref()?;
+        match self.sent.front() {
+            Some(first) if self.sent.len() >= self.calls => Some(now.max(*first + self.window)),
+            _ => Some(now),
+        }
+    }
+
+    /// Takes the waiting state if it may go now.
+    pub fn take(&mut self, now: Duration) -> Option<T> {
+        if self.due(now)? > now {
+            return None;
+        }
+        if self.sent.len() >= self.calls {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(now);
+        self.waiting.take()
+    }
+
+    /// Forgets what was sent, after a new join: the server counts anew.
+    pub fn reset(&mut self) {
+        self.sent.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn b8_the_payload_is_aimqs_and_the_designs() {
+        let emails = QueueName::new("incoming-messages").unwrap();
+        let mut book = PresenceBook::new("w1", [emails.clone()]);
+        let idle = serde_json::to_value(book.presence()).unwrap();
+        assert_eq!(
+            idle,
+            serde_json::json!({
+                "worker": "w1", "queues": ["incoming-messages"], "status": "idle", "current_jobs": {}, "job_count": 0,
+                "current_job": null
+            })
+        );
+        book.begin(&emails, 7, at(1_795_246_742));
+        book.begin(&emails, 5, at(1_795_246_741));
+        let busy = serde_json::to_value(book.presence()).unwrap();
+        assert_eq!(busy["status"], "busy");
+        assert_eq!(
+            busy["current_jobs"],
+            serde_json::json!({"5": 1_795_246_741.0, "7": 1_795_246_742.0})
+        );
+        assert_eq!(
+            (&busy["job_count"], &busy["current_job"]),
+            (&2.into(), &5.into())
+        );
+        assert!(
+            busy.as_object().unwrap().len() <= 10,
+            "hosted Realtime takes ten keys"
+        );
+        book.end(&emails, 5);
+        book.end(&emails, 7);
+        assert_eq!(serde_json::to_value(book.presence()).unwrap(), idle);
+    }
+
+    #[test]
+    fn b8_a_thousand_jobs_make_a_small_payload() {
+        let queue = QueueName::new("q").unwrap();
+        let mut book = PresenceBook::new("w", [queue.clone()]);
+        for id in 0..1_000 {
+            book.begin(&queue, id, at(id));
+        }
+        let presence = book.presence();
+        assert_eq!(
+            (presence.current_jobs.len(), presence.job_count),
+            (MAX_NAMED_JOBS, 1_000)
+        );
+        assert_eq!(presence.current_job, Some(0));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn b10_never_more_than_allowed_and_the_last_state_gets_out(
+            offers in proptest::collection::vec(0u64..4_000, 1..200)
+        ) {
+            let mut pacer = Pacer::realtime();
+            let (mut now, mut sent) = (Duration::ZERO, Vec::new());
+            let mut step = |pacer: &mut Pacer<usize>, until: Duration| {
+                while let Some(due) = pacer.due(now).filter(|due| *due <= until) {
+                    now = due;
+                    sent.push((now, pacer.take(now).expect("it is due")));
+                }
+                now = until;
+                now
+            };
+            let mut clock = Duration::ZERO;
+            for (state, gap) in offers.iter().enumerate() {
+                clock += Duration::from_millis(*gap);
+                step(&mut pacer, clock);
+                pacer.offer(state);
+            }
+            step(&mut pacer, clock + Duration::from_secs(31));
+            for window in sent.windows(6) {
+                proptest::prop_assert!(window[5].0 - window[0].0 >= Duration::from_secs(30));
+            }
+            proptest::prop_assert_eq!(sent.last().map(|(_, state)| *state), Some(offers.len() - 1));
+        }
+    }
+}
