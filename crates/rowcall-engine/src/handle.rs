@@ -144,7 +144,7 @@ impl EngineHandle {
             };
             let view = reach.source.coordinator.inspect(&task).await?;
             match (unheld(view.as_ref(), machine, attempt, &report), view) {
-                (Unheld::Answer(ReportReply::NotFound), _) => {}
+                (Unheld::Answer(ReportReply::NotFound), _) | (Unheld::Orphan, None) => {}
                 (Unheld::Orphan, Some(view)) => {
                     let key = LeaseKey {
                         task,
@@ -157,7 +157,6 @@ impl EngineHandle {
                     reply = answer;
                     break;
                 }
-                (Unheld::Orphan, None) => {}
             }
         }
         Ok(reply)

@@ -4,40 +4,25 @@
 //! most one round trip. Only a claim after a fresh signal, or a good part of a full batch, starts a second exchange beside
 //! it. Permits are taken before the claim, and the claim asks for exactly as many tasks.
 
-use std::{
-    sync::{Arc, atomic::AtomicU32},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use rowcall_core::{
-    AgentError, AgentErrorKind, AppId, Backoff, ErrorClass, Lease, SourceError, Task, Trigger,
-    agent::AgentKind,
-    ports::{ClaimBatch, ClaimOrder, Claimed, Fence, RunContext},
+    AppId, Backoff, ErrorClass, SourceError, Trigger,
+    ports::{ClaimBatch, ClaimOrder, Claimed, Fence},
 };
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     MAX_WAITING_RECORDS, SourceLoop,
     call::{Done, bounded},
-    settle::Queued,
+    settle_queue::Queued,
+    start::Start,
     timers::sooner,
 };
-use crate::{
-    admission::{Permit, Permits},
-    apps::{AgentRoute, AppEntry},
-    bus::What,
-    group::catch_panic,
-    store::{Record, Seen, Started},
-    unit::{Phase, Unit},
-    unit_log::UnitLog,
-};
+use crate::{admission::Permits, apps::AppEntry};
 
 /// How long small work waits at most for the exchange under way.
 const NUDGE_AFTER: Duration = Duration::from_millis(20);
-
-/// What a runner may take beyond its agent's time-out to end it by itself, before the engine counts it as timed out.
-const RUNNER_MARGIN: Duration = Duration::from_secs(15);
 
 /// Waiting times after the source refused an app's claim for good: somebody has to change something first.
 const REFUSED_CLAIM: Backoff = Backoff {
@@ -338,115 +323,18 @@ impl SourceLoop {
             // No permit left means that the source gave more than was asked for.
             match (route, permits.split()) {
                 (Some(route), Some(permit)) => {
-                    let task = Arc::new(one.task);
-                    self.start(one.lease, task, &entry.id, route, permit, sent);
+                    self.start(Start {
+                        lease: one.lease,
+                        task: one.task,
+                        app: &entry.id,
+                        route,
+                        permit,
+                        sent,
+                    });
                 }
                 _ => unwanted.push(one),
             }
         }
         self.give_back(unwanted);
-    }
-
-    /// Starts the agent of a claimed task.
-    pub(super) fn start(
-        &mut self,
-        lease: Lease,
-        task: Arc<Task>,
-        app: &AppId,
-        route: &AgentRoute,
-        permit: Permit,
-        sent: Instant,
-    ) {
-        let key = lease.key().clone();
-        if let Some(older) = self.units.find(&key.task) {
-            self.lose_to_newer(older);
-        }
-        self.happened.push(What::Claimed {
-            task: key.task.clone(),
-            attempt: key.attempt,
-            app: app.clone(),
-        });
-        self.happened.push(What::Started {
-            task: key.task.clone(),
-            attempt: key.attempt,
-            app: app.clone(),
-            agent: route.agent.id.clone(),
-        });
-        self.record(|this| {
-            Record::Started(Box::new(Started {
-                seen: Seen {
-                    task: key.task.clone(),
-                    source: task.source.clone(),
-                    event: task.event,
-                    app: app.clone(),
-                    agent: route.agent.id.clone(),
-                    trigger: route.trigger,
-                    at: this.wall,
-                },
-                attempt: key.attempt,
-                machine: key.machine.clone(),
-            }))
-        });
-        let margin = match route.agent.kind {
-            AgentKind::InProcess => Duration::ZERO,
-            AgentKind::Process(_) | AgentKind::Worker { .. } => RUNNER_MARGIN,
-        };
-        let options = &self.shared.options;
-        sooner(
-            &mut self.timers.scan,
-            sent + options.mark_processing_after.min(route.agent.timeout),
-        );
-        sooner(&mut self.timers.heartbeat, sent + options.lease.renew_every);
-        sooner(&mut self.timers.expiry, sent + options.lease.ttl);
-        let (stop, reported) = (CancellationToken::new(), CancellationToken::new());
-        let id = self.units.insert(Unit {
-            lease,
-            task: Arc::clone(&task),
-            app: app.clone(),
-            agent: Arc::clone(&route.agent),
-            permit: Some(permit),
-            stop: stop.clone(),
-            reported: reported.clone(),
-            since: self.wall,
-            claimed: sent,
-            renewed: sent,
-            deadline: sent + route.agent.timeout.saturating_add(margin),
-            marked: false,
-            phase: Phase::Running,
-            presumed: false,
-            abort: None,
-            abort_at: None,
-            waiters: Vec::new(),
-            releasers: Vec::new(),
-        });
-        let context = RunContext {
-            log: Arc::new(UnitLog {
-                shared: Arc::clone(&self.shared),
-                source: Arc::clone(&self.source.name),
-                task: key.task.clone(),
-                attempt: key.attempt,
-                events: AtomicU32::new(0),
-            }),
-            lease: key,
-            task,
-            app: app.clone(),
-            agent: Arc::clone(&route.agent),
-            reported,
-        };
-        let shared = Arc::clone(&self.shared);
-        let abort = self.agents.spawn(async move {
-            let result = catch_panic(async { shared.runner.run(context, stop).await }).await;
-            let result = result.unwrap_or_else(|panic| {
-                shared.counters.panics.add(1);
-                Err(AgentError::new(
-                    AgentErrorKind::Failed,
-                    format!("the agent's runner panicked: {panic}"),
-                ))
-            });
-            (id, result)
-        });
-        if let Some(unit) = self.units.get_mut(id) {
-            unit.abort = Some(abort);
-        }
     }
 }

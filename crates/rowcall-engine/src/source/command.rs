@@ -71,7 +71,7 @@ impl SourceLoop {
                 task,
                 reason,
                 reply,
-            } => self.cancel(&task, reason, reply),
+            } => self.cancel(&task, &reason, reply),
             Command::Status { reply } => {
                 let _ = reply.send(self.status());
             }
@@ -99,7 +99,7 @@ impl SourceLoop {
         let answer = match phase {
             Phase::Running | Phase::Stopping if report.is_outcome() => {
                 let first = true;
-                self.decide(id, report, Waiter { said, first, reply });
+                self.decide(id, report, Waiter { reply, said, first });
                 return;
             }
             Phase::Running | Phase::Stopping => {
@@ -110,7 +110,7 @@ impl SourceLoop {
                 // Answered when it is known what was written.
                 if let Some(unit) = self.units.get_mut(id) {
                     let first = false;
-                    unit.waiters.push(Waiter { said, first, reply });
+                    unit.waiters.push(Waiter { reply, said, first });
                 }
                 return;
             }
@@ -204,7 +204,7 @@ impl SourceLoop {
     fn cancel(
         &mut self,
         task: &TaskRef,
-        reason: String,
+        reason: &str,
         reply: oneshot::Sender<Option<ReportReply>>,
     ) {
         let id = self.units.find(task);
@@ -217,14 +217,14 @@ impl SourceLoop {
         match unit.phase {
             Phase::Running | Phase::Stopping => {
                 let first = true;
-                unit.waiters.push(Waiter { said, first, reply });
-                let reason = storable(&reason);
+                unit.waiters.push(Waiter { reply, said, first });
+                let reason = storable(reason);
                 self.settle(id, Verdict::Canceled { reason });
                 self.order_stop(id);
             }
             Phase::Settling(_) => {
                 let first = false;
-                unit.waiters.push(Waiter { said, first, reply });
+                unit.waiters.push(Waiter { reply, said, first });
             }
             Phase::Settled(_) | Phase::Releasing | Phase::Released | Phase::Lost => {
                 let _ = reply.send(None);
@@ -244,8 +244,8 @@ impl SourceLoop {
         LoopStatus {
             source: SourceStatus {
                 name: self.source.name.to_string(),
-                up: self.up,
-                trouble: self.trouble.last.clone(),
+                up: self.health.up,
+                trouble: self.health.last.clone(),
                 settling: self.settles.len(),
             },
             running: running.collect(),

@@ -3,20 +3,26 @@
 //! While every app claims without being woken, wake-ups only cost the writers. The gate is closed then, and opened as soon
 //! as one app has drained; what was committed in between is found by the look after the opening and the trailing polls.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rowcall_core::SourceError;
+use tokio::time::Instant;
 
 use super::{SourceLoop, call::Done};
 
 /// How many full claims in a row make an app busy.
 const BUSY_STREAK: u32 = 3;
 
+/// How often the source is told again while claims go on: it opens its gate by itself when it hears nothing, in case the
+/// engine is gone.
+const TELL_AGAIN: Duration = Duration::from_millis(100);
+
 /// What the source was told.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     closed: bool,
     under_way: bool,
+    told: Option<Instant>,
 }
 
 impl Gate {
@@ -42,10 +48,16 @@ impl SourceLoop {
                 !app.entry.review.is_empty() || (!app.more && !app.entry.auto.is_empty())
             });
         let wanted = if self.gate.closed { !open } else { busy };
-        if wanted == self.gate.closed {
+        let again = busy
+            && self
+                .gate
+                .told
+                .is_some_and(|at| self.now.saturating_duration_since(at) >= TELL_AGAIN);
+        if wanted == self.gate.closed && !again {
             return;
         }
         self.gate.under_way = true;
+        self.gate.told = wanted.then_some(self.now);
         let signals = Arc::clone(&self.source.signals);
         self.call(
             async move { signals.set_busy(wanted).await },

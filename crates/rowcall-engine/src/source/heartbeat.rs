@@ -22,13 +22,22 @@ use crate::{
 /// How many leases one statement renews at most.
 const MAX_RENEWALS: usize = 5_000;
 
+/// Where the heartbeat stands.
+#[derive(Debug, Default)]
+pub(super) struct Beat {
+    renewing: bool,
+    /// Failed renewals in a row.
+    failures: u32,
+    marking: bool,
+}
+
 impl SourceLoop {
     /// Renews and expires what is due.
     pub(super) fn tick_leases(&mut self) {
         if due(&mut self.timers.expiry, self.now) {
             self.expire();
         }
-        if !self.renewing && due(&mut self.timers.heartbeat, self.now) {
+        if !self.beat.renewing && due(&mut self.timers.heartbeat, self.now) {
             self.renew();
         }
     }
@@ -38,7 +47,7 @@ impl SourceLoop {
         if ids.is_empty() || !self.source.coordinator.capabilities().renew {
             return;
         }
-        self.renewing = true;
+        self.beat.renewing = true;
         let keys: Vec<LeaseKey> = ids
             .iter()
             .filter_map(|id| self.units.get(*id))
@@ -89,7 +98,7 @@ impl SourceLoop {
         fences: &[Fence],
         error: Option<SourceError>,
     ) {
-        self.renewing = false;
+        self.beat.renewing = false;
         for (id, fence) in ids.iter().zip(fences) {
             let Some(unit) = self.units.get_mut(*id) else {
                 continue;
@@ -103,15 +112,15 @@ impl SourceLoop {
         }
         self.arm_expiry();
         if let Some(error) = error {
-            self.renew_failures += 1;
+            self.beat.failures += 1;
             let options = &self.shared.options;
             let wait = options
                 .trouble
-                .delay(self.renew_failures, self.shared.ids.unit());
+                .delay(self.beat.failures, self.shared.ids.unit());
             self.timers.heartbeat = Some(self.now + wait);
             self.note_failure("renew", &error, wait);
         } else {
-            self.renew_failures = 0;
+            self.beat.failures = 0;
             self.timers.heartbeat = self
                 .units
                 .iter()
@@ -223,10 +232,10 @@ impl SourceLoop {
     }
 
     fn mark(&mut self, ids: Vec<UnitId>) {
-        if ids.is_empty() || self.marking || self.timers.trouble.is_some() {
+        if ids.is_empty() || self.beat.marking || self.timers.trouble.is_some() {
             return;
         }
-        self.marking = true;
+        self.beat.marking = true;
         let mut keys = Vec::with_capacity(ids.len());
         for id in &ids {
             if let Some(unit) = self.units.get_mut(*id) {
@@ -242,7 +251,7 @@ impl SourceLoop {
     }
 
     pub(super) fn marked(&mut self, ids: &[UnitId], result: Result<Vec<Fence>, SourceError>) {
-        self.marking = false;
+        self.beat.marking = false;
         match result {
             Ok(fences) => {
                 for (id, fence) in ids.iter().zip(fences) {

@@ -8,19 +8,17 @@ use crate::bus::What;
 
 impl SourceLoop {
     pub(super) fn signal_or_end(&mut self, signal: Option<Signal>) {
-        match signal {
-            Some(signal) => self.signal(signal),
-            None => {
-                // Streams do not end by contract; one that does is a source that is down.
-                self.signals = stream::pending().boxed();
-                let retry_in = self.shared.options.trouble.cap;
-                self.timers.resubscribe = Some(self.now + retry_in);
-                self.signal(Signal::Down {
-                    reason: "the signal stream ended".to_owned(),
-                    retry_in,
-                });
-            }
+        if let Some(signal) = signal {
+            return self.signal(signal);
         }
+        // Streams do not end by contract; one that does is a source that is down.
+        self.signals = stream::pending().boxed();
+        let retry_in = self.shared.options.trouble.cap;
+        self.timers.resubscribe = Some(self.now + retry_in);
+        self.signal(Signal::Down {
+            reason: "the signal stream ended".to_owned(),
+            retry_in,
+        });
     }
 
     pub(super) fn resubscribe(&mut self) {
@@ -47,10 +45,10 @@ impl SourceLoop {
                 }
             }
             Signal::Up => {
-                if !self.up {
+                if !self.health.up {
                     tracing::info!(source = %self.source.name, "signals flow");
                 }
-                self.up = true;
+                self.health.up = true;
                 self.happened.push(What::SourceUp);
                 // Signals may have been missed until now.
                 self.look(true);
@@ -58,11 +56,11 @@ impl SourceLoop {
                 self.activity();
             }
             Signal::Down { reason, retry_in } => {
-                if self.up {
+                if self.health.up {
                     tracing::warn!(source = %self.source.name, %reason, "signals stopped; polling");
                 }
-                self.up = false;
-                self.trouble.last = Some(reason.clone());
+                self.health.up = false;
+                self.health.last = Some(reason.clone());
                 sooner(
                     &mut self.timers.maintain,
                     self.now + self.shared.options.poll.down,

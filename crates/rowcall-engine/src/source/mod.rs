@@ -18,6 +18,8 @@ mod inbox;
 mod release;
 mod run;
 mod settle;
+mod settle_queue;
+mod start;
 mod stop;
 mod sweep;
 mod timers;
@@ -41,12 +43,13 @@ use self::{
     call::Done,
     claim::AppState,
     gate::Gate,
+    heartbeat::Beat,
     release::ReleaseQueue,
-    settle::{Recent, SettleQueue},
+    settle_queue::{Recent, SettleQueue},
     stop::Stop,
     sweep::Sweeps,
     timers::Timers,
-    upkeep::Trouble,
+    upkeep::Health,
 };
 pub(crate) use self::{command::Command, run::RunRequest};
 use crate::{
@@ -152,19 +155,15 @@ pub(crate) struct SourceLoop {
     releases: ReleaseQueue,
     sweeps: Sweeps,
     timers: Timers,
-    trouble: Trouble,
+    health: Health,
+    beat: Beat,
     gate: Gate,
     stop: Stop,
     recent: Recent,
-    up: bool,
     /// Whether permits were given back since the other sources were told.
     freed: bool,
     /// Whether small work has waited long enough for the exchange under way.
     nudged: bool,
-    maintaining: bool,
-    renewing: bool,
-    renew_failures: u32,
-    marking: bool,
     happened: Vec<What>,
     records: Vec<Record>,
     now: Instant,
@@ -205,17 +204,13 @@ impl SourceLoop {
             releases: ReleaseQueue::default(),
             sweeps: Sweeps::default(),
             timers: Timers::default(),
-            trouble: Trouble::default(),
+            health: Health::default(),
+            beat: Beat::default(),
             gate: Gate::default(),
             stop: Stop::default(),
             recent: Recent::default(),
-            up: false,
             freed: false,
             nudged: false,
-            maintaining: false,
-            renewing: false,
-            renew_failures: 0,
-            marking: false,
             happened: Vec::new(),
             records: Vec::new(),
             now: Instant::now(),

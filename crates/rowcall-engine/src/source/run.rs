@@ -9,7 +9,7 @@ use rowcall_core::{
 use serde::Serialize;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{SourceLoop, call::Done};
+use super::{SourceLoop, call::Done, start::Start};
 use crate::{admission::Permits, apps::AppEntry};
 
 /// What became of a person's wish to run a task.
@@ -159,8 +159,14 @@ impl SourceLoop {
                     }
                     Some((route, permit)) => {
                         let attempt = claimed.task.attempt;
-                        let task = Arc::new(claimed.task);
-                        self.start(claimed.lease, task, &entry.id, route, permit, sent);
+                        self.start(Start {
+                            lease: claimed.lease,
+                            task: claimed.task,
+                            app: &entry.id,
+                            route,
+                            permit,
+                            sent,
+                        });
                         Ok(Some(RunReply::Started {
                             attempt,
                             app: entry.id.clone(),

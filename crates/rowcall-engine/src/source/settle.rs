@@ -5,18 +5,14 @@
 //! before anything is called lost. A settlement that the database refuses for good (a result it cannot store) must not
 //! take the others of its batch with it: batches are halved until it stands alone, and it becomes a failed attempt.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use rowcall_core::{
     AgentError, AgentErrorKind, AgentOutput, ErrorClass, SourceError, TaskRef, TaskState,
     ports::{Fence, Settlement, TaskView, Verdict},
 };
-use tokio::time::Instant;
 
-use super::{SourceLoop, call::Done, timers::sooner};
+use super::{SourceLoop, call::Done, settle_queue::Queued, timers::sooner};
 use crate::{
     bus::{FencedAt, What, cut},
     report::ReportReply,
@@ -26,159 +22,6 @@ use crate::{
 
 /// How often a settlement that stands alone is refused before it becomes a failed attempt.
 const MAX_REFUSALS: u32 = 4;
-
-/// How many finished tasks are remembered for late reports.
-const MAX_RECENT: usize = 4_096;
-
-/// A verdict that waits to be written.
-#[derive(Debug)]
-pub(super) struct Queued {
-    unit: UnitId,
-    settlement: Settlement,
-    /// How often it was sent already.
-    tries: u32,
-    /// How often the database refused it for good, alone.
-    refusals: u32,
-    since: Instant,
-}
-
-/// A [`Queued`] without its settlement, while that stands in a slice for the call.
-pub(super) struct QueuedMeta {
-    unit: UnitId,
-    tries: u32,
-    refusals: u32,
-    since: Instant,
-}
-
-impl Queued {
-    pub(super) fn split(queued: Vec<Self>) -> (Vec<QueuedMeta>, Vec<Settlement>) {
-        queued
-            .into_iter()
-            .map(|one| {
-                let meta = QueuedMeta {
-                    unit: one.unit,
-                    tries: one.tries + 1,
-                    refusals: one.refusals,
-                    since: one.since,
-                };
-                (meta, one.settlement)
-            })
-            .unzip()
-    }
-
-    pub(super) fn join(metas: Vec<QueuedMeta>, settlements: Vec<Settlement>) -> Vec<Self> {
-        metas
-            .into_iter()
-            .zip(settlements)
-            .map(|(meta, settlement)| Self {
-                unit: meta.unit,
-                settlement,
-                tries: meta.tries,
-                refusals: meta.refusals,
-                since: meta.since,
-            })
-            .collect()
-    }
-}
-
-/// The verdicts of one source that wait.
-#[derive(Debug)]
-pub(super) struct SettleQueue {
-    ready: VecDeque<Queued>,
-    /// Refused ones, each tried alone, and when.
-    aside: Vec<(Instant, Queued)>,
-    batch: usize,
-    /// How many go at once; below `batch` while a refused one is looked for.
-    limit: usize,
-    /// While a refused one is looked for, settlements go without a claim: the error must be theirs.
-    careful: bool,
-    /// Units whose settlement was fenced at a later try: was it our own first try?
-    doubtful: Vec<UnitId>,
-}
-
-impl SettleQueue {
-    pub(super) fn new(batch: usize) -> Self {
-        Self {
-            ready: VecDeque::new(),
-            aside: Vec::new(),
-            batch,
-            limit: batch,
-            careful: false,
-            doubtful: Vec::new(),
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.ready.len() + self.aside.len() + self.doubtful.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub(super) fn ready_len(&self) -> usize {
-        self.ready.len().min(self.limit)
-    }
-
-    pub(super) fn is_careful(&self) -> bool {
-        self.careful && !self.ready.is_empty()
-    }
-
-    pub(super) fn take_ready(&mut self) -> Vec<Queued> {
-        self.ready.drain(..self.ready_len()).collect()
-    }
-
-    pub(super) fn take_aside(&mut self, now: Instant) -> Option<Vec<Queued>> {
-        let index = self.aside.iter().position(|(at, _)| *at <= now)?;
-        Some(vec![self.aside.swap_remove(index).1])
-    }
-
-    pub(super) fn aside_due(&self) -> Option<Instant> {
-        self.aside.iter().map(|(at, _)| *at).min()
-    }
-
-    fn push(&mut self, queued: Queued) {
-        self.ready.push_back(queued);
-    }
-
-    fn put_back(&mut self, queued: Vec<Queued>) {
-        for one in queued.into_iter().rev() {
-            self.ready.push_front(one);
-        }
-    }
-
-    fn accepted(&mut self) {
-        self.limit = (self.limit * 2).min(self.batch);
-        self.careful = self.limit < self.batch;
-    }
-}
-
-/// How the last tasks ended, for reports that come after.
-#[derive(Debug, Default)]
-pub(super) struct Recent {
-    order: VecDeque<(TaskRef, u32)>,
-    states: HashMap<TaskRef, (u32, TaskState)>,
-}
-
-impl Recent {
-    fn remember(&mut self, task: &TaskRef, attempt: u32, state: TaskState) {
-        self.states.insert(task.clone(), (attempt, state));
-        self.order.push_back((task.clone(), attempt));
-        while self.order.len() > MAX_RECENT {
-            let Some((task, attempt)) = self.order.pop_front() else {
-                break;
-            };
-            if self.states.get(&task).is_some_and(|(at, _)| *at == attempt) {
-                self.states.remove(&task);
-            }
-        }
-    }
-
-    /// The attempt that ended here last, and how.
-    pub(super) fn find(&self, task: &TaskRef) -> Option<(u32, TaskState)> {
-        self.states.get(task).copied()
-    }
-}
 
 impl SourceLoop {
     /// The agent is gone: its place is free, and its word counts unless the outcome was decided before.
@@ -256,7 +99,7 @@ impl SourceLoop {
         for (index, one) in settles.into_iter().enumerate() {
             match fences.get(index) {
                 Some(Fence::Held) => {
-                    self.written(one.unit, &one.settlement.verdict, &mut to_announce)
+                    self.written(one.unit, &one.settlement.verdict, &mut to_announce);
                 }
                 Some(Fence::Lost) if one.tries > 1 => self.settles.doubtful.push(one.unit),
                 Some(Fence::Lost) | None => self.lose(one.unit, FencedAt::Settle),

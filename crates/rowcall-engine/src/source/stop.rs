@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{LoopEnd, SourceLoop, call::bounded, timers::due};
 use crate::{
     bus::What,
-    unit::{Phase, UnitId},
+    unit::{Phase, Unit, UnitId},
 };
 
 /// How far a stop has gone.
@@ -75,10 +75,10 @@ impl SourceLoop {
 
     /// Asks one agent to end; its task is given back when it has.
     pub(super) fn tell_agent(&mut self, id: UnitId) {
-        if let Some(unit) = self.units.get_mut(id) {
-            if unit.phase == Phase::Running {
-                unit.phase = Phase::Stopping;
-            }
+        if let Some(unit) = self.units.get_mut(id)
+            && unit.phase == Phase::Running
+        {
+            unit.phase = Phase::Stopping;
         }
         self.order_stop(id);
     }
@@ -86,7 +86,7 @@ impl SourceLoop {
     fn tell_agents(&mut self) {
         self.stop.step = Step::Told;
         self.timers.stop = Some(self.now + self.shared.options.stop_limit);
-        for id in self.units.ids(|unit| unit.running()) {
+        for id in self.units.ids(Unit::running) {
             self.tell_agent(id);
         }
     }
@@ -97,7 +97,7 @@ impl SourceLoop {
         // A farewell does not wait out a backoff.
         self.timers.trouble = None;
         self.agents.abort();
-        for id in self.units.ids(|unit| unit.running()) {
+        for id in self.units.ids(Unit::running) {
             self.tell_agent(id);
             let gone = AgentError::new(AgentErrorKind::Canceled, "dropped by a hard stop");
             self.agent_ended(id, Err(gone));

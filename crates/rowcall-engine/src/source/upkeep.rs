@@ -15,10 +15,14 @@ use crate::bus::{What, cut};
 /// How much the regular look is put off at random, as a part of its interval: machines started together drift apart.
 const JITTER: f64 = 0.1;
 
-/// Failures in a row.
+/// How the source does.
 #[derive(Debug, Default)]
-pub(super) struct Trouble {
+pub(super) struct Health {
+    /// Whether signals flow.
+    pub(super) up: bool,
+    /// Failed calls in a row.
     failures: u32,
+    maintaining: bool,
     /// What is wrong, for people; `None` since something worked.
     pub(super) last: Option<String>,
 }
@@ -53,6 +57,9 @@ impl SourceLoop {
             self.look(true);
         }
         if self.stop.has_begun() {
+            // Nothing is looked for any more.
+            self.timers.trail_at = None;
+            self.timers.maintain = None;
             return;
         }
         if due(&mut self.timers.trail_at, now) {
@@ -72,7 +79,8 @@ impl SourceLoop {
         if apps.count() > 1 {
             self.maintain();
         } else {
-            self.look(false);
+            // Failed tasks of other machines too: their announcements do not always say what they announce.
+            self.look(true);
         }
     }
 
@@ -83,17 +91,17 @@ impl SourceLoop {
             return;
         }
         let options = &self.shared.options;
-        let interval = if self.up {
+        let interval = if self.health.up {
             options.poll.up
         } else {
             options.poll.down
         };
         let jitter = interval.mul_f64(self.shared.ids.unit() * JITTER);
         self.timers.maintain = Some(self.now + interval + jitter);
-        if self.maintaining || self.apps.is_empty() {
+        if self.health.maintaining || self.apps.is_empty() {
             return;
         }
-        self.maintaining = true;
+        self.health.maintaining = true;
         let coordinator = Arc::clone(&self.source.coordinator);
         let (rules, selectors) = (Arc::clone(&self.rules), Arc::clone(&self.selectors));
         self.call(
@@ -103,7 +111,7 @@ impl SourceLoop {
     }
 
     pub(super) fn maintained(&mut self, result: Result<Maintenance, SourceError>) {
-        self.maintaining = false;
+        self.health.maintaining = false;
         let found = match result {
             Ok(found) => found,
             Err(error) => {
@@ -134,20 +142,21 @@ impl SourceLoop {
 
     /// A call to the source worked.
     pub(super) fn worked(&mut self) {
-        if self.trouble.failures > 0 {
+        if self.health.failures > 0 {
             tracing::info!(source = %self.source.name, "the source answers again");
         }
-        self.trouble = Trouble::default();
+        self.health.failures = 0;
+        self.health.last = None;
     }
 
     /// A call failed: wait before the next one, longer each time.
     pub(super) fn failed_call(&mut self, during: &'static str, error: &SourceError) {
-        self.trouble.failures = self.trouble.failures.saturating_add(1);
+        self.health.failures = self.health.failures.saturating_add(1);
         let wait = self
             .shared
             .options
             .trouble
-            .delay(self.trouble.failures, self.shared.ids.unit());
+            .delay(self.health.failures, self.shared.ids.unit());
         self.timers.trouble = Some(self.now + wait);
         self.note_failure(during, error, wait);
     }
@@ -160,7 +169,7 @@ impl SourceLoop {
     ) {
         tracing::warn!(source = %self.source.name, during, %error, ?retry_in, "a call failed");
         self.shared.counters.failed_calls.add(1);
-        self.trouble.last = Some(error.to_string());
+        self.health.last = Some(error.to_string());
         self.happened.push(What::SourceTrouble {
             during,
             error: cut(&error.to_string()),
@@ -186,17 +195,14 @@ impl SourceLoop {
                 .iter()
                 .position(|app| app.entry.id == entry.id && app.entry.auto == entry.auto)
                 .map(|index| before.swap_remove(index));
-            let state = match known {
-                Some(mut app) => {
-                    app.entry = entry.clone();
-                    app.dirty = true;
-                    app
-                }
+            let state = if let Some(mut app) = known {
+                app.entry = entry.clone();
+                app.dirty = true;
+                app
+            } else {
                 // New selectors have missed everything so far: their own start-up sweep.
-                None => {
-                    let tables = u32::try_from(entry.tables().len()).unwrap_or(u32::MAX);
-                    AppState::new(entry.clone(), page.saturating_mul(tables))
-                }
+                let tables = u32::try_from(entry.tables().len()).unwrap_or(u32::MAX);
+                AppState::new(entry.clone(), page.saturating_mul(tables))
             };
             self.apps.push(state);
         }

@@ -103,7 +103,7 @@ impl Store {
     }
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Result<CalendarRow, StoreError>> {
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Result<CalendarRow, StoreError>> {
     let state: String = row.get(8)?;
     let Some(state) = CalendarState::from_word(&state) else {
         return Ok(Err(StoreError::Unreadable {

@@ -7,25 +7,39 @@
 //! one transaction at a time. People and the CLI read and change apps through [`Store`]. Several processes may open the
 //! same file.
 
+mod access;
+mod agenda;
 mod apps;
 mod attempts;
 mod calendar;
+mod grants;
+mod keys;
 mod logs;
 mod open;
 mod prune;
+mod query;
 mod record;
+mod triggers;
 mod watch;
+mod workspaces;
 mod writer;
 
 use async_trait::async_trait;
 
+pub use access::{AccessApp, AccessKey, AccessTable, AccessWatch};
 pub use apps::AppRow;
 pub use attempts::AttemptRow;
 pub use calendar::{CalendarQuery, CalendarRow};
+pub use grants::{
+    Decision, GrantRow, MAX_PERMISSIONS_PER_APP, PermissionLogRow, PermissionUseRow, PromptRow,
+};
+pub use keys::{KeyRow, KeyTaken, NewKey};
 pub use logs::{Cut, LogLine, LogPage};
 pub use open::{Store, StoreError, StoreOptions};
 pub use record::{CalendarState, Ended, LogRecord, Outcome, Record, Seen, Started};
+pub use triggers::TriggerRow;
 pub use watch::AppsWatch;
+pub use workspaces::{Added, MAX_THREADS, MAX_WORKSPACES, ThreadRow, WorkspaceRow};
 pub use writer::StoreWriter;
 
 /// Where the engine writes what it did. Nothing here blocks or fails: a store that cannot keep up says so by leaving

@@ -14,7 +14,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 const APPLICATION_ID: i32 = 0x726f_7763;
 
 /// Numbered, forward only; a landed file never changes. The index is the version before it.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_local_api.sql"),
+];
 
 /// How much the store keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,6 +252,11 @@ fn private_file(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// The version this rowcall writes.
+fn migrations() -> i64 {
+    i64::try_from(MIGRATIONS.len()).expect("there are a handful of them")
+}
+
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
@@ -296,7 +304,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
         .pragma_update(None, "application_id", APPLICATION_ID)
         .map_err(fail)?;
     transaction
-        .pragma_update(None, "user_version", MIGRATIONS.len() as i64)
+        .pragma_update(None, "user_version", migrations())
         .map_err(fail)?;
     transaction.commit().map_err(fail)
 }

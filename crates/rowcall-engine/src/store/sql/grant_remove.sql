@@ -1,0 +1,2 @@
+-- Forgets decisions. ?1 app, ?2 permission or null for all
+delete from grants where app = ?1 and (?2 is null or permission = ?2)

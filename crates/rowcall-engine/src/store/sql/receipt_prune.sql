@@ -1,0 +1,2 @@
+-- Forgets old answers. ?1 before
+delete from event_receipts where at < ?1

@@ -1,0 +1,2 @@
+-- Removes a workspace and its threads. ?1 slug
+delete from workspaces where slug = ?1

@@ -1,0 +1,13 @@
+//! The engine over the in-memory model of a database, on paused time.
+
+mod claims;
+mod double;
+mod faults;
+mod leases;
+mod people;
+mod polls;
+mod reports;
+mod retries;
+mod sqlite;
+mod stop;
+mod world;
