@@ -2,6 +2,7 @@
 
 mod auth_roles;
 mod calls;
+mod clients;
 mod embeds;
 mod errors;
 mod reads;

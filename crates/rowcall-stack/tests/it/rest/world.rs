@@ -146,6 +146,7 @@ impl World {
             ..AuthConfig::default()
         };
         change(&mut config);
+        let keys = config.keys.clone();
         let stack = Stack::start(config).await.expect("the stack starts");
         let http = reqwest::Client::builder()
             .timeout(std::time::Duration::from_secs(30))
