@@ -76,6 +76,21 @@ pub struct Handler {
     pub trigger: Trigger,
 }
 
+/// When an app's program is started again after it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Restart {
+    /// After a crash: a signal, or an exit code other than 0.
+    #[default]
+    OnFailure,
+    /// However it ended.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The schema of the tables that no table is: tasks that a client started by naming an agent.
+pub const NAMED_SCHEMA: &str = "rowcall_named";
+
 /// A local app.
 #[derive(Clone, Debug, PartialEq)]
 pub struct App {
@@ -93,6 +108,12 @@ pub struct App {
     pub port: Option<u16>,
     /// Where the app's pages are.
     pub home_url: Option<String>,
+    /// The path that answers when the app is healthy, below its port.
+    pub health_path: Option<String>,
+    /// Whether the program is started with the daemon.
+    pub autostart: bool,
+    /// When it is started again.
+    pub restart: Restart,
     /// What it listens to.
     pub subscription: Option<Subscription>,
     /// Who handles what.
@@ -103,6 +124,8 @@ pub struct App {
     pub permissions: Vec<String>,
     /// Things that are odd but harmless, for people.
     pub notices: Vec<String>,
+    /// Agents that clients started by name, whose tasks are claimed as well. Not from the manifest: whoever loads it knows.
+    pub named_agents: Vec<AgentId>,
 }
 
 impl App {
@@ -130,8 +153,31 @@ impl App {
     }
 
     /// The routing lines of the app, in the order of its handlers: `eventTypes` narrowed by `tableActions`, with the
-    /// subscription's filter. Empty while the subscription is switched off.
+    /// subscription's filter; none while the subscription is switched off. After them those of agents started by name.
     pub fn routes(&self) -> Vec<Route> {
+        let mut routes = self.subscribed_routes();
+        routes.extend(self.named_agents.iter().filter_map(|agent| {
+            Some(Route {
+                app: self.name.clone(),
+                agent: agent.clone(),
+                selector: Selector {
+                    table: self.named_table(agent)?,
+                    events: EventSet::ALL,
+                    filter: None,
+                },
+                trigger: Trigger::Auto,
+            })
+        }));
+        routes
+    }
+
+    /// What stands in `source_table` of a task that a client started by naming an agent of this app. `None` when the two
+    /// names together are too long for a table's.
+    pub fn named_table(&self, agent: &AgentId) -> Option<TableName> {
+        TableName::new(NAMED_SCHEMA, &format!("{}/{agent}", self.name)).ok()
+    }
+
+    fn subscribed_routes(&self) -> Vec<Route> {
         let Some(subscription) = self
             .subscription
             .as_ref()

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::Value;
 
 use super::{
-    App, Handler, MAX_CONCURRENT_TASKS, MAX_MANIFEST_BYTES, ManifestError, Mode, Subscription,
+    App, Handler, MAX_CONCURRENT_TASKS, MAX_MANIFEST_BYTES, ManifestError, Mode, Restart,
+    Subscription,
     fields::{Fields, kind},
 };
 use crate::{
@@ -52,11 +53,15 @@ pub(super) fn app(text: &str, name: Option<&str>) -> Result<App, ManifestError> 
         app_type,
         port: None,
         home_url: None,
+        health_path: None,
+        autostart: false,
+        restart: Restart::default(),
         subscription: None,
         handlers: Vec::new(),
         agents: agents(&mut top, app_type)?,
         permissions: top.texts("permissions")?,
         notices: Vec::new(),
+        named_agents: Vec::new(),
     };
     let enabled = top.flag("enabled")?.unwrap_or(true);
     if bare {
@@ -80,6 +85,19 @@ fn config(app: &mut App, fields: &mut Fields) -> Result<(), ManifestError> {
         .number("port", u32::from(u16::MAX))?
         .map(|port| u16::try_from(port).expect("the bound is u16::MAX"));
     app.home_url = fields.text("home_url")?;
+    app.health_path = fields.text("health_path")?;
+    app.autostart = fields.flag("autostart")?.unwrap_or(false);
+    app.restart = match fields.text("restart")?.as_deref() {
+        None | Some("on-failure") => Restart::OnFailure,
+        Some("always") => Restart::Always,
+        Some("never") => Restart::Never,
+        Some(other) => {
+            return Err(ManifestError::at(
+                fields.path("restart"),
+                format!("unknown word {other:?}: use \"on-failure\", \"always\" or \"never\""),
+            ));
+        }
+    };
     if let Some(value) = fields.take("supabase") {
         app.subscription = Some(subscription(Fields::new(&fields.path("supabase"), value)?)?);
     }

@@ -173,6 +173,44 @@ fn errors_name_the_place_and_the_way_out() {
     );
 }
 
+#[test]
+fn agents_started_by_name_have_routes_of_their_own() {
+    let text = r#"{"name": "x", "agents": [{"id": "a", "command": "a"}], "config": {"supabase": {
+        "tables": ["t"], "filter": "n=gt.1", "enabled": false},
+        "agentHandlers": [{"tableName": "t", "agentId": "a"}]}}"#;
+    let mut app = App::parse(text, None).unwrap();
+    assert!(app.routes().is_empty(), "the subscription is off");
+    app.named_agents = vec![AgentId::new("a").unwrap()];
+    let routes = app.routes();
+    assert_eq!(
+        routes[0].selector.table.to_string(),
+        format!("{NAMED_SCHEMA}.x/a")
+    );
+    assert!(routes[0].selector.filter.is_none() && routes[0].trigger == Trigger::Auto);
+    let long = AgentId::new("a".repeat(64)).unwrap();
+    assert!(app.named_table(&long).is_none());
+}
+
+#[test]
+fn programs_say_when_they_are_started_again() {
+    let read = |text: &str| {
+        App::parse(
+            &format!(r#"{{"name": "x", "config": {{"command": "a"{text}}}}}"#),
+            None,
+        )
+    };
+    assert_eq!(read("").unwrap().restart, Restart::OnFailure);
+    let app = read(r#", "restart": "never", "autostart": true, "healthPath": "/health""#).unwrap();
+    assert_eq!((app.restart, app.autostart), (Restart::Never, true));
+    assert_eq!(app.health_path.as_deref(), Some("/health"));
+    assert!(
+        read(r#", "restart": "often""#)
+            .unwrap_err()
+            .to_string()
+            .contains("on-failure")
+    );
+}
+
 proptest! {
     #[test]
     fn hostile_text_is_an_error_not_a_panic(text in ".{0,200}") {

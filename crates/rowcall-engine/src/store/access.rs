@@ -129,8 +129,9 @@ impl AccessWatch {
         mut fresh: impl FnMut() -> Uuid,
         now: Timestamp,
     ) -> Result<Option<AccessTable>, StoreError> {
+        let looked = self.look();
         let fail = |error| StoreError::from_sqlite(&self.path, error);
-        if !self.look().map_err(fail)? {
+        if !looked.map_err(fail)? {
             return Ok(None);
         }
         let table = read_access(&self.connection, &mut fresh, now).map_err(fail)?;
@@ -146,7 +147,7 @@ impl AccessWatch {
         }
         let revision: i64 = self
             .connection
-            .prepare_cached("select value from revisions where name = 'access'")?
+            .prepare_cached(include_str!("sql/access_revision.sql"))?
             .query_row([], |row| row.get(0))?;
         self.data_version = data_version;
         Ok(std::mem::replace(&mut self.revision, revision) != revision)

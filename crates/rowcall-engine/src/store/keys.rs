@@ -54,7 +54,7 @@ impl Store {
     ) -> Result<Result<(), KeyTaken>, StoreError> {
         let known = self
             .first(
-                "select 1 from api_keys where hash = ?1",
+                include_str!("sql/key_known.sql"),
                 params![key.hash],
                 |_| Ok(()),
             )?

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::open::{Store, StoreError, time};
 
 /// How many workspaces there may be.
-pub const MAX_WORKSPACES: usize = 10_000;
+pub const MAX_WORKSPACES: u32 = 10_000;
 
 /// How many threads one workspace may have.
 pub const MAX_THREADS: u32 = 10_000;
@@ -90,8 +90,9 @@ impl Store {
     ) -> Result<Added, StoreError> {
         let at = now.as_millisecond();
         self.together(|connection| {
-            let count: usize =
-                connection.query_row("select count(*) from workspaces", [], |row| row.get(0))?;
+            let count: u32 = connection
+                .prepare_cached(include_str!("sql/workspace_count.sql"))?
+                .query_row([], |row| row.get(0))?;
             if count >= MAX_WORKSPACES {
                 return Ok(Added::Full);
             }

@@ -1,0 +1,2 @@
+-- Grows when who may do what changes.
+select value from revisions where name = 'access'

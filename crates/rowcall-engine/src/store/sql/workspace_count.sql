@@ -1,0 +1,2 @@
+-- How many workspaces there are.
+select count(*) from workspaces
