@@ -30,14 +30,6 @@ begin
     end if;
     insert into rowcall.facts (name, value) values ('row_security', 'enabled');
     return next 'row level security is on: signed-in users see their own activities';
-    begin
-      if pg_catalog.to_regclass('auth.users') is not null then
-        alter table public.rtx_activities add constraint rtx_activities_user_id_fkey
-          foreign key (user_id) references auth.users (id) on delete set null;
-      end if;
-    exception when insufficient_privilege then
-      return next 'user_id does not reference auth.users: no right to reference it';
-    end;
   elsif has_users and not ours
     and (select relrowsecurity from pg_catalog.pg_class where oid = activities)
     and not exists (select from pg_catalog.pg_policy where polrelid = activities and polcmd in ('d', '*')) then

@@ -35,7 +35,7 @@ pub enum Tls {
 /// A database and the manners towards it.
 #[derive(Clone)]
 pub struct PostgresConfig {
-    pub(super) server: tokio_postgres::Config,
+    pub(crate) server: tokio_postgres::Config,
     /// How TLS is used.
     pub tls: Tls,
     /// How many connections besides the listening one.

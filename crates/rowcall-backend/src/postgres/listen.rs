@@ -120,7 +120,7 @@ impl SignalSource for PostgresBackend {
                 _ => self.close_gate(quiet_for).await,
             }
         } else if closed_until.is_some() {
-            let sql = "update rowcall.listeners set quiet_until = '-infinity', seen_at = now() where name = $1";
+            let sql = "select rowcall.listen($1, null)";
             self.0
                 .connections
                 .query("opening the gate", sql, &[&self.0.config.listener])
@@ -136,8 +136,7 @@ impl SignalSource for PostgresBackend {
 
 impl PostgresBackend {
     async fn close_gate(&self, quiet_for: Duration) -> Result<(), SourceError> {
-        let sql = "update rowcall.listeners set seen_at = now(), \
-                   quiet_until = greatest(quiet_until, clock_timestamp() + make_interval(secs => $2)) where name = $1";
+        let sql = "select rowcall.listen($1, $2)";
         let seconds = quiet_for.as_secs_f64();
         self.0
             .connections
@@ -160,7 +159,7 @@ impl PostgresBackend {
     }
 
     pub(super) async fn forget_listener(&self) -> Result<(), SourceError> {
-        let sql = "delete from rowcall.listeners where name = $1";
+        let sql = "select rowcall.unlisten($1)";
         self.0
             .connections
             .query(
@@ -307,12 +306,10 @@ async fn register(client: &Client, name: &str) -> Result<(), tokio_postgres::Err
     client
         .batch_execute(&format!("set rowcall.quiet = 'on'; listen {CHANNEL}"))
         .await?;
-    let sql = "insert into rowcall.listeners (name) values ($1) \
-               on conflict (name) do update set quiet_until = '-infinity', seen_at = now()";
-    client.execute(sql, &[&name]).await?;
     client
-        .batch_execute("delete from rowcall.listeners where seen_at < now() - interval '7 days'")
-        .await
+        .execute("select rowcall.listen($1, null)", &[&name])
+        .await?;
+    Ok(())
 }
 
 /// Waits for a deadline, for ever without one.

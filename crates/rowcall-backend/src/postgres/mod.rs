@@ -21,7 +21,7 @@ mod pool;
 mod row;
 mod settle;
 mod statement;
-mod tls;
+pub(crate) mod tls;
 
 use std::{fmt, sync::Arc};
 

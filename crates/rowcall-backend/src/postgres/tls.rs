@@ -13,7 +13,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::config::{ConfigError, Tls};
 
 /// The connector for a mode that may use TLS.
-pub(super) fn connector(tls: &Tls) -> Result<MakeRustlsConnect, ConfigError> {
+pub(crate) fn connector(tls: &Tls) -> Result<MakeRustlsConnect, ConfigError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

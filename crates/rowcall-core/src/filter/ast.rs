@@ -126,6 +126,15 @@ impl IsTest {
 }
 
 impl Expr {
+    /// The columns that are looked at, each as often as it stands in the filter.
+    pub fn columns(&self) -> Vec<&str> {
+        match self {
+            Self::Condition(condition) => vec![&condition.path[0]],
+            Self::And(all) | Self::Or(all) => all.iter().flat_map(Self::columns).collect(),
+            Self::Not(inner) => inner.columns(),
+        }
+    }
+
     /// Writes the form that stands at the top: `column=eq.value&or=(…)`.
     pub(super) fn write_top(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Self::And(all) = self {

@@ -1,4 +1,9 @@
 //! Compatible mode against a real PostgreSQL.
 
+mod capture;
 mod conformance;
 mod database;
+mod filter;
+mod migrate;
+mod published;
+mod wake;
