@@ -1,29 +1,32 @@
 //! Connections of the queue source: a pool for statements, and single ones for listening.
 
-use std::{fmt, str::FromStr as _, time::Duration};
+use std::{
+    fmt,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts,
 };
-use tokio_postgres::{Client, Config, NoTls, Socket, tls::NoTlsStream};
+use tokio_postgres::{
+    AsyncMessage, Client, NoTls, Socket,
+    tls::{MakeTlsConnect, NoTlsStream},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::QueueError;
+use crate::postgres::{ConfigError, PostgresConfig, Tls, tls};
 
 /// How long a statement waits for a free connection, and a connection for the server.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-
-/// Settings of our own connections. The statements touch a handful of rows by their keys, but the planner, which sees a limit
-/// it does not know, would like to hash whole queues; and planning anew each time costs more than running.
-const SESSION: &str = "set plan_cache_mode = force_generic_plan; set enable_hashjoin = off; \
-                       set enable_mergejoin = off; set enable_seqscan = off; set jit = off; set timezone = 'UTC'";
-
-/// What a listening connection is driven by.
-pub(super) type Connection = tokio_postgres::Connection<Socket, NoTlsStream>;
+/// The server cancels a statement that takes longer; what takes this long waits for a lock.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
 
 /// A database with queues.
 #[derive(Clone)]
 pub struct Database {
-    config: Config,
+    config: PostgresConfig,
     pool: Pool,
 }
 
@@ -31,33 +34,78 @@ impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never the URL: it holds a password.
         f.debug_struct("Database")
-            .field("name", &self.config.get_dbname())
+            .field("target", &self.config.target())
             .field("pool", &self.pool.status())
             .finish_non_exhaustive()
     }
 }
 
+/// What drives a listening connection.
+pub(super) enum Connection {
+    Plain(Box<tokio_postgres::Connection<Socket, NoTlsStream>>),
+    Tls(
+        Box<
+            tokio_postgres::Connection<
+                Socket,
+                <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream,
+            >,
+        >,
+    ),
+}
+
+impl Connection {
+    /// The next message of the server.
+    pub(super) fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<AsyncMessage, tokio_postgres::Error>>> {
+        match self {
+            Self::Plain(connection) => connection.poll_message(cx),
+            Self::Tls(connection) => connection.poll_message(cx),
+        }
+    }
+}
+
+/// Settings of our own connections. The statements touch a handful of rows by their keys, but the planner, which sees a limit
+/// it does not know, would like to hash whole queues; and planning anew each time costs more than running.
+fn session() -> String {
+    format!(
+        "set plan_cache_mode = force_generic_plan; set enable_hashjoin = off; \
+         set enable_mergejoin = off; set enable_seqscan = off; set jit = off; set timezone = 'UTC'; \
+         set statement_timeout = {}",
+        STATEMENT_LIMIT.as_millis()
+    )
+}
+
 impl Database {
-    /// Prepares a pool of at most `connections`; nothing is connected yet.
+    /// Prepares a pool of at most `connections`; nothing is connected yet. The URL is read as
+    /// [`PostgresConfig::new`] says; it must lead to PostgreSQL itself or to a pooler in session mode.
     ///
     /// # Errors
     ///
-    /// When the URL cannot be read.
+    /// When the URL cannot be used.
     pub fn new(url: &str, connections: usize) -> Result<Self, QueueError> {
-        let mut config =
-            Config::from_str(url).map_err(|error| QueueError::Url(error.to_string()))?;
-        config
-            .application_name("rowcall-queue")
-            .connect_timeout(CONNECT_LIMIT);
-        let manager = Manager::from_config(
-            config.clone(),
-            NoTls,
-            ManagerConfig {
-                recycling_method: RecyclingMethod::Fast,
-            },
-        );
+        let mut config = PostgresConfig::new(url, "queue")?.application_name("rowcall-queue");
+        config.connections = connections.max(1);
+        Self::from_config(config)
+    }
+
+    /// The same from settings that are read already.
+    ///
+    /// # Errors
+    ///
+    /// When TLS cannot be set up.
+    pub fn from_config(config: PostgresConfig) -> Result<Self, QueueError> {
+        let manager = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let server = config.server.clone();
+        let manager = match &config.tls {
+            Tls::Disable => Manager::from_config(server, NoTls, manager),
+            mode => Manager::from_config(server, tls::connector(mode)?, manager),
+        };
         let pool = Pool::builder(manager)
-            .max_size(connections.max(1))
+            .max_size(config.connections.max(1))
             .timeouts(Timeouts {
                 wait: Some(CONNECT_LIMIT),
                 create: Some(CONNECT_LIMIT),
@@ -66,8 +114,9 @@ impl Database {
             .runtime(Runtime::Tokio1)
             .post_create(Hook::async_fn(|client, _| {
                 Box::pin(async move {
+                    let session = session();
                     client
-                        .batch_execute(SESSION)
+                        .batch_execute(&session)
                         .await
                         .map_err(HookError::Backend)
                 })
@@ -84,9 +133,24 @@ impl Database {
 
     /// A connection of its own, for listening. Somebody has to drive it.
     pub(super) async fn connect(&self) -> Result<(Client, Connection), QueueError> {
-        self.config
-            .connect(NoTls)
-            .await
-            .map_err(QueueError::doing("connecting to listen"))
+        let doing = QueueError::doing("connecting to listen");
+        let server = &self.config.server;
+        Ok(match &self.config.tls {
+            Tls::Disable => {
+                let (client, connection) = server.connect(NoTls).await.map_err(doing)?;
+                (client, Connection::Plain(Box::new(connection)))
+            }
+            mode => {
+                let (client, connection) =
+                    server.connect(tls::connector(mode)?).await.map_err(doing)?;
+                (client, Connection::Tls(Box::new(connection)))
+            }
+        })
+    }
+}
+
+impl From<ConfigError> for QueueError {
+    fn from(error: ConfigError) -> Self {
+        Self::Url(error.reason)
     }
 }

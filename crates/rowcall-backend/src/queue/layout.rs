@@ -11,6 +11,10 @@ const LAYOUT: &str = include_str!("../../sql/queue/layout.sql");
 
 /// The tables of one queue as they are in the database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, read by name"
+)]
 pub(super) struct Tables {
     /// Whether the queue exists.
     pub(super) queue: bool,

@@ -61,20 +61,18 @@ impl Migration {
     /// Broadcasts of a queue, or none.
     pub fn broadcast(queue: &QueueName, broadcast: Option<&Broadcast>, now: Timestamp) -> Self {
         let name = plain(queue);
-        match broadcast {
-            Some(broadcast) => Self::named(
+        if let Some(broadcast) = broadcast {
+            return Self::named(
                 now,
                 &format!("enable_realtime_{name}"),
                 enable(queue, broadcast),
-            ),
-            None => {
-                let sql = format!(
-                    "select rowcall_queue.disable_broadcast({});\n",
-                    literal(queue.as_str())
-                );
-                Self::named(now, &format!("disable_realtime_{name}"), sql)
-            }
+            );
         }
+        let sql = format!(
+            "select rowcall_queue.disable_broadcast({});\n",
+            literal(queue.as_str())
+        );
+        Self::named(now, &format!("disable_realtime_{name}"), sql)
     }
 
     fn named(now: Timestamp, what: &str, sql: String) -> Self {

@@ -87,7 +87,7 @@ impl Statement {
         self.parts.push(format!("{name} as ({body})"));
     }
 
-    /// An arm of the answer. Columns: kind, queue, msg_id, read_ct, enqueued_at, message, headers, waited (seconds the
+    /// An arm of the answer. Columns: kind, queue, `msg_id`, `read_ct`, `enqueued_at`, message, headers, waited (seconds the
     /// message had been visible).
     fn answer(&mut self, kind: Kind, queue: usize, from: &str) {
         let rest = match kind {

@@ -202,8 +202,8 @@ impl QueueBackend {
         Ok(row.map(|row| self.view(&row)))
     }
 
-    /// Messages of one queue. Columns: queue, name, msg_id, read_ct, enqueued_at, vt, message, headers, hidden (seconds until
-    /// it is visible, null when it is), archived_at.
+    /// Messages of one queue. Columns: queue, name, `msg_id`, `read_ct`, `enqueued_at`, vt, message, headers, hidden (seconds until
+    /// it is visible, null when it is), `archived_at`.
     fn select(&self, queue: usize, tables: &Tables, filter: &str) -> String {
         let name = &self.specs()[queue].name;
         let headers = if tables.headers {

@@ -39,7 +39,7 @@ impl Wake {
     }
 
     /// The queue's name without the prefix that some senders leave on it.
-    pub fn names<'a>(&'a self) -> impl Iterator<Item = &'a str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.queue.as_str()).chain(self.queue.strip_prefix("q_"))
     }
 }

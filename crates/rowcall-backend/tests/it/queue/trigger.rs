@@ -239,7 +239,10 @@ async fn c1_c2_broadcasts_are_what_aimq_reads() {
             )
             .await
             .unwrap();
-        client.batch_execute("begin; select pgmq.send('In-Box', '{}'::jsonb); rollback").await.unwrap();
+        client
+            .batch_execute("begin; select pgmq.send('In-Box', '{}'::jsonb); rollback")
+            .await
+            .unwrap();
         let sent = broadcasts(&client).await;
         assert_eq!(sent.len(), 2, "{version}: one per statement");
         let (topic, event, payload, private) = &sent[0];

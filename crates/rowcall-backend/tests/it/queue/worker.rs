@@ -23,10 +23,20 @@ struct Numbered {
 
 /// Runs a worker until the token is canceled.
 async fn run(db: &TestDb, builder: WorkerBuilder) -> (CancellationToken, JoinHandle<()>) {
-    let worker = builder.options(creating()).connect(&db.url()).await.expect("connects");
+    let worker = builder
+        .options(creating())
+        .connect(&db.url())
+        .await
+        .expect("connects");
     let client = db.connect().await;
     for spec in worker.backend().specs() {
-        client.execute("select rowcall_queue.enable_wake($1)", &[&spec.name.as_str()]).await.unwrap();
+        client
+            .execute(
+                "select rowcall_queue.enable_wake($1)",
+                &[&spec.name.as_str()],
+            )
+            .await
+            .unwrap();
     }
     let stop = CancellationToken::new();
     let stopped = stop.clone();
@@ -40,7 +50,10 @@ fn creating() -> QueueOptions {
 async fn empty(db: &TestDb, queue: &str) {
     let client = db.connect().await;
     let table = format!("pgmq.q_{queue}");
-    eventually("the queue is empty", || async { (count(&client, &table).await == 0).then_some(()) }).await;
+    eventually("the queue is empty", || async {
+        (count(&client, &table).await == 0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -48,15 +61,21 @@ async fn a13_a_thousand_jobs_drain_without_waiting() {
     let db = database("1.5.1").await;
     let sum = Arc::new(AtomicUsize::new(0));
     let total = Arc::clone(&sum);
-    let builder = Worker::builder().queue("many").handler(move |job: Job<Numbered>| {
-        total.fetch_add(job.data.n, Ordering::Relaxed);
-        async { Ok::<(), JobError>(()) }
-    });
+    let builder = Worker::builder()
+        .queue("many")
+        .handler(move |job: Job<Numbered>| {
+            total.fetch_add(job.data.n, Ordering::Relaxed);
+            async { Ok::<(), JobError>(()) }
+        });
     let (stop, running) = run(&db, builder).await;
     send(&store(&db), "many", 1_000).await;
     let start = Instant::now();
     empty(&db, "many").await;
-    assert!(start.elapsed() < Duration::from_secs(10), "far below a poll: {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "far below a poll: {:?}",
+        start.elapsed()
+    );
     assert_eq!(sum.load(Ordering::Relaxed), 499_500);
     stop.cancel();
     running.await.unwrap();
@@ -69,7 +88,12 @@ async fn a7_a14_failures_panics_and_odd_messages_stay_alone() {
     let heard = Arc::clone(&failures);
     let builder = Worker::builder()
         .queue("mixed")
-        .with(|spec| spec.visibility(Duration::from_secs(2)).max_attempts(2).dead_letters(name("dead")).pause(None))
+        .with(|spec| {
+            spec.visibility(Duration::from_secs(2))
+                .max_attempts(2)
+                .dead_letters(name("dead"))
+                .pause(None)
+        })
         .handler(|job: Job<Numbered>| async move {
             assert!(job.data.n != 1, "the handler breaks");
             if job.data.n == 2 {
@@ -84,7 +108,14 @@ async fn a7_a14_failures_panics_and_odd_messages_stay_alone() {
     let (stop, running) = run(&db, builder).await;
     let store = store(&db);
     send(&store, "mixed", 5).await;
-    store.send(&name("mixed"), &json(serde_json::json!("not an object")), Duration::ZERO).await.unwrap();
+    store
+        .send(
+            &name("mixed"),
+            &json(serde_json::json!("not an object")),
+            Duration::ZERO,
+        )
+        .await
+        .unwrap();
     empty(&db, "mixed").await;
     stop.cancel();
     running.await.unwrap();
@@ -92,13 +123,28 @@ async fn a7_a14_failures_panics_and_odd_messages_stay_alone() {
     failures.sort_unstable();
     assert_eq!(failures, [(2, 1), (2, 2), (3, 1), (3, 2), (6, 1), (6, 2)]);
     let letters = store.peek(&name("dead"), 9).await.unwrap();
-    let mut errors: Vec<_> =
-        letters.iter().map(|letter| value(&letter.message)["error_message"].as_str().unwrap().to_owned()).collect();
+    let mut errors: Vec<_> = letters
+        .iter()
+        .map(|letter| {
+            value(&letter.message)["error_message"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
     errors.sort();
     assert_eq!(errors.len(), 3);
     assert_eq!(errors[0], "not yet");
-    assert!(errors[1].starts_with("the handler panicked: the handler breaks"), "{}", errors[1]);
-    assert!(errors[2].starts_with("the message is not what its handler takes"), "{}", errors[2]);
+    assert!(
+        errors[1].starts_with("the handler panicked: the handler breaks"),
+        "{}",
+        errors[1]
+    );
+    assert!(
+        errors[2].starts_with("the message is not what its handler takes"),
+        "{}",
+        errors[2]
+    );
 }
 
 #[tokio::test]
@@ -124,15 +170,26 @@ async fn a10_a_stop_finishes_what_runs_and_gives_back_the_rest() {
         .grace(Duration::from_millis(500));
     let (stop, running) = run(&db, builder).await;
     send(&store(&db), "slow", 5).await;
-    eventually("two run", || async { (begun.load(Ordering::Relaxed) == 2).then_some(()) }).await;
+    eventually("two run", || async {
+        (begun.load(Ordering::Relaxed) == 2).then_some(())
+    })
+    .await;
     stop.cancel();
     go.cancel();
     let start = Instant::now();
     running.await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(5));
     let client = db.connect().await;
-    assert_eq!(count(&client, "pgmq.a_slow").await, 1, "what could finish did");
-    assert_eq!(count(&client, "pgmq.q_slow where vt <= now() and read_ct = 0").await, 4, "the rest is there at once, uncounted");
+    assert_eq!(
+        count(&client, "pgmq.a_slow").await,
+        1,
+        "what could finish did"
+    );
+    assert_eq!(
+        count(&client, "pgmq.q_slow where vt <= now() and read_ct = 0").await,
+        4,
+        "the rest is there at once, uncounted"
+    );
 }
 
 #[tokio::test]
@@ -142,7 +199,10 @@ async fn a3_running_jobs_keep_their_lease_and_a_lost_lease_stops_its_handler() {
     let (started, ended) = (Arc::clone(&starts), Arc::clone(&ends));
     let builder = Worker::builder()
         .queue("long")
-        .with(|spec| spec.visibility(Duration::from_millis(600)).max_attempts(None))
+        .with(|spec| {
+            spec.visibility(Duration::from_millis(600))
+                .max_attempts(None)
+        })
         .handler(move |_: Job<Numbered>| {
             started.fetch_add(1, Ordering::Relaxed);
             let ended = Arc::clone(&ended);
@@ -155,14 +215,25 @@ async fn a3_running_jobs_keep_their_lease_and_a_lost_lease_stops_its_handler() {
     let (stop, running) = run(&db, builder).await;
     send(&store(&db), "long", 1).await;
     empty(&db, "long").await;
-    assert_eq!((starts.load(Ordering::Relaxed), ends.load(Ordering::Relaxed)), (1, 1), "longer than its lease, and run once");
+    assert_eq!(
+        (starts.load(Ordering::Relaxed), ends.load(Ordering::Relaxed)),
+        (1, 1),
+        "longer than its lease, and run once"
+    );
     send(&store(&db), "long", 1).await;
-    eventually("it runs", || async { (starts.load(Ordering::Relaxed) == 2).then_some(()) }).await;
+    eventually("it runs", || async {
+        (starts.load(Ordering::Relaxed) == 2).then_some(())
+    })
+    .await;
     // Somebody takes it away, and finishes it.
     let client = db.connect().await;
     client.batch_execute("select pgmq.set_vt('long', 2, 0); select pgmq.read('long', 60, 1); select pgmq.archive('long', 2)").await.unwrap();
     tokio::time::sleep(Duration::from_millis(1_800)).await;
-    assert_eq!(ends.load(Ordering::Relaxed), 1, "the handler was stopped at its heartbeat");
+    assert_eq!(
+        ends.load(Ordering::Relaxed),
+        1,
+        "the handler was stopped at its heartbeat"
+    );
     stop.cancel();
     running.await.unwrap();
 }
@@ -175,7 +246,12 @@ async fn b3_an_idle_worker_starts_at_once_and_sleeps_in_peace() {
         .queue("idle")
         .handler(move |job: Job<Numbered>| {
             let sender = sender.clone();
-            async move { sender.send((job.id, Instant::now())).await.map_err(|_| "nobody waits") }
+            async move {
+                sender
+                    .send((job.id, Instant::now()))
+                    .await
+                    .map_err(|_| "nobody waits")
+            }
         })
         .signals(SignalOptions {
             idle: Duration::from_secs(600),
@@ -191,7 +267,10 @@ async fn b3_an_idle_worker_starts_at_once_and_sleeps_in_peace() {
         .await;
         let sent = Instant::now();
         send(&store, "idle", 1).await;
-        let (id, at) = tokio::time::timeout(super::PATIENCE, started.recv()).await.unwrap().unwrap();
+        let (id, at) = tokio::time::timeout(super::PATIENCE, started.recv())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(id, round);
         assert!(at - sent < Duration::from_secs(1), "{:?}", at - sent);
     }
@@ -208,22 +287,33 @@ async fn c11_a_stream_of_sends_is_handled_with_few_wake_ups() {
     let mut workers = Vec::new();
     for _ in 0..2 {
         let done = Arc::clone(&done);
-        let builder = Worker::builder().queue("stream").handler(move |_: Job<Numbered>| {
-            done.fetch_add(1, Ordering::Relaxed);
-            async { Ok::<(), JobError>(()) }
-        });
+        let builder = Worker::builder()
+            .queue("stream")
+            .handler(move |_: Job<Numbered>| {
+                done.fetch_add(1, Ordering::Relaxed);
+                async { Ok::<(), JobError>(()) }
+            });
         workers.push(run(&db, builder).await);
     }
     let client = db.connect().await;
     let updates = "select n_tup_upd from pg_stat_user_tables where relname = 'waiting'";
     for _ in 0..SENDS {
-        client.execute("select pgmq.send('stream', '{\"n\": 1}'::jsonb)", &[]).await.unwrap();
+        client
+            .execute("select pgmq.send('stream', '{\"n\": 1}'::jsonb)", &[])
+            .await
+            .unwrap();
     }
     empty(&db, "stream").await;
     assert_eq!(done.load(Ordering::Relaxed), SENDS);
-    client.batch_execute("select pg_stat_force_next_flush()").await.unwrap();
+    client
+        .batch_execute("select pg_stat_force_next_flush()")
+        .await
+        .unwrap();
     let armed: i64 = client.query_one(updates, &[]).await.unwrap().get(0);
-    assert!(armed < i64::try_from(SENDS / 4).unwrap(), "the gate moved {armed} times");
+    assert!(
+        armed < i64::try_from(SENDS / 4).unwrap(),
+        "the gate moved {armed} times"
+    );
     for (stop, running) in workers {
         stop.cancel();
         running.await.unwrap();
