@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "rowcall",
         &["rowcall-core", "rowcall-realtime", "rowcall-supervisor", "rowcall-llm", "rowcall-engine", "rowcall-backend", "rowcall-stack"],
     ),
+    ("rowcall-bench", &["rowcall-core", "rowcall-engine", "rowcall-backend", "rowcall-stack"]),
 ];
 
 /// Crates that read time, the network or the environment; the pure crate has none of them.

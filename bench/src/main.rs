@@ -1,0 +1,75 @@
+//! Side-by-side benchmarks of rowcall, one command each. What they measure and what came out is in `README.md`.
+
+mod machine;
+mod numbers;
+mod report;
+mod server;
+mod system;
+mod throughput;
+mod usage;
+mod workload;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::server::{POSTGRES_GUARD, Place};
+
+/// Benchmarks of rowcall beside its floors and its peers.
+#[derive(Debug, Parser)]
+#[command(name = "rowcall-bench", max_term_width = 100)]
+struct Cli {
+    /// Print JSON instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+    /// Use the PostgreSQL programs in this directory
+    #[arg(long, global = true, value_name = "DIR", env = "ROWCALL_BENCH_PG_BIN")]
+    pg_bin: Option<PathBuf>,
+    /// Make the data directories in here; its disk is what is measured
+    #[arg(long, global = true, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tasks per second through the real engine, beside bare SQL and three peers
+    Throughput(throughput::Options),
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    // The guard becomes PostgreSQL: nothing of ours may run before it.
+    if arguments
+        .get(1)
+        .is_some_and(|first| first == POSTGRES_GUARD)
+    {
+        return rowcall_stack::cluster::run_guard(arguments.into_iter().skip(2));
+    }
+    let cli = Cli::parse_from(arguments);
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::progress(format_args!("error: {error:?}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let place = Place {
+        pg_bin: cli.pg_bin,
+        scratch: cli.scratch.unwrap_or_else(std::env::temp_dir),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let (report, machine) = runtime.block_on(async {
+        match cli.command {
+            Command::Throughput(options) => Box::pin(throughput::run(&place, &options)).await,
+        }
+    })?;
+    report.print(&machine, cli.json)
+}
