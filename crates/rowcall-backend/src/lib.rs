@@ -1,5 +1,6 @@
 //! Where tasks live and how they are claimed: the coordinators and signal sources behind the ports of `rowcall-core`.
 
+pub mod capture;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 pub mod memory;
@@ -7,6 +8,8 @@ pub mod migrate;
 pub mod postgres;
 pub mod queue;
 mod sql;
+pub mod supabase;
 
 pub use memory::{MemoryCoordinator, NewTask};
 pub use postgres::{PostgresBackend, PostgresConfig};
+pub use supabase::{SupabaseBackend, SupabaseConfig, SupabaseDriver};

@@ -23,7 +23,7 @@ macro_rules! published {
     };
 }
 
-const PUBLISHED: [Published; 7] = published![
+const PUBLISHED: [Published; 13] = published![
     "rtx_fn_claim_task" "uuid, text",
     "rtx_fn_complete_task" "uuid, jsonb",
     "rtx_fn_fail_task" "uuid, text, text",
@@ -31,6 +31,12 @@ const PUBLISHED: [Published; 7] = published![
     "unlock_stale_locks" "",
     "recover_stale_locks_custom" "text, integer",
     "get_publications_full" "",
+    "rowcall_protocol" "",
+    "rowcall_claim" "text, uuid[], integer, boolean, double precision",
+    "rowcall_claim_next" "text, jsonb, integer, boolean, boolean, integer, boolean",
+    "rowcall_lease" "text, jsonb, text",
+    "rowcall_settle" "text, jsonb",
+    "rowcall_maintain" "text, jsonb, double precision, integer, boolean",
 ];
 
 /// A published function and whose it is.

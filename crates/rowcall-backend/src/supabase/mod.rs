@@ -1,0 +1,184 @@
+//! A Supabase project, reached with only its URL and a key: REST for claims and settlements, Realtime for signals.
+//!
+//! Nothing here knows whether the other side is hosted, self-hosted or rowcall's own stack. The project may have
+//!
+//! - only what the published set-up makes (`rtx_activities`, `rtx_fn_claim_task` and its friends): claims go through that
+//!   function, everything else through updates that name the holder they expect;
+//! - our columns and functions too (`rowcall setup`): then several tasks go into one request, and settlements are fenced by
+//!   attempt;
+//! - tables of the user's own with lock columns, which are claimed by a guarded update.
+//!
+//! [`SupabaseBackend`] is the coordinator and may be used alone; [`SupabaseDriver::run`] keeps Realtime going beside it.
+
+mod announce;
+mod batch;
+mod capture;
+mod claim;
+mod clock;
+mod config;
+mod coordinator;
+mod driver;
+mod error;
+mod http;
+mod lease;
+mod maintain;
+mod memory;
+mod plan;
+mod presence;
+mod probe;
+mod publications;
+mod query;
+mod session;
+mod signals;
+mod table;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use rowcall_core::{ErrorClass, MachineId, SourceError};
+use rowcall_realtime::client::{Client, Config};
+use tokio::sync::watch;
+use url::Url;
+
+pub use config::{DEFAULT_REQUEST_TIMEOUT, Identity, RealtimeOptions, SupabaseConfig};
+pub use driver::SupabaseDriver;
+pub use plan::Capture;
+pub use presence::{Load, Machine};
+pub use probe::{Project, TablePlan};
+pub use publications::Publication;
+pub use session::{TokenKeeper, UserTokens};
+
+use error::RestError;
+use http::{Rest, Transport};
+use memory::Memory;
+use plan::Plans;
+use session::Session;
+use signals::Switchboard;
+
+/// What the backend's handles and its driver share.
+struct Inner {
+    config: SupabaseConfig,
+    rest: Rest,
+    session: Session,
+    plans: Plans,
+    memory: Memory,
+    signals: Switchboard,
+    /// Machines that have a free slot, as far as presence tells.
+    present: watch::Receiver<Vec<MachineId>>,
+    machines: watch::Receiver<Vec<Machine>>,
+    load: watch::Sender<Load>,
+    realtime: Client,
+}
+
+/// Tasks in a Supabase project; clones share everything.
+#[derive(Clone)]
+pub struct SupabaseBackend(Arc<Inner>);
+
+impl std::fmt::Debug for SupabaseBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SupabaseBackend")
+            .field(&self.0.config)
+            .finish()
+    }
+}
+
+impl SupabaseBackend {
+    /// A backend on a project, and the driver that keeps its Realtime side going. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the URL is of no use.
+    pub fn new(config: SupabaseConfig) -> Result<(Self, SupabaseDriver), SourceError> {
+        let bad_url = |reason: &dyn std::fmt::Display| {
+            let message = format!(
+                "the project URL {:?} cannot be used: {reason}; it looks like https://<project>.supabase.co",
+                config.url
+            );
+            SourceError::new(ErrorClass::Permanent, message)
+        };
+        let base = Url::parse(&config.url).map_err(|error| bad_url(&error))?;
+        if !["http", "https"].contains(&base.scheme()) || base.host_str().is_none() {
+            return Err(bad_url(
+                &"it must begin with http:// or https:// and name a host",
+            ));
+        }
+        let transport = Transport::new(base, config.key.clone(), config.request_timeout)
+            .map_err(|error| error.during("set up the HTTP client"))?;
+        let session = Session::new(
+            transport.clone(),
+            Arc::clone(&config.clock),
+            config.user.clone(),
+            config.keeper.clone(),
+        );
+        let mut realtime = Config::new(&config.url, config.key.clone())
+            .map_err(|error| bad_url(&error))?
+            .tokens(Arc::new(session.clone()));
+        if let Some(timing) = &config.realtime.timing {
+            realtime = realtime.timing(timing.clone());
+        }
+        let (client, socket) = Client::new(realtime);
+        let rest = Rest::new(transport, session.clone());
+        let tables: BTreeSet<_> = config
+            .selectors
+            .iter()
+            .map(|one| one.table.clone())
+            .collect();
+        let (present_sender, present) = watch::channel(Vec::new());
+        let (machines_sender, machines) = watch::channel(Vec::new());
+        let inner = Arc::new(Inner {
+            plans: Plans::new(rest.clone(), tables),
+            rest,
+            session,
+            memory: Memory::default(),
+            signals: Switchboard::new(),
+            present,
+            machines,
+            load: watch::Sender::new(Load::default()),
+            realtime: client,
+            config,
+        });
+        let driver =
+            SupabaseDriver::new(Arc::clone(&inner), socket, present_sender, machines_sender);
+        Ok((Self(inner), driver))
+    }
+
+    /// Signs in with other tokens, or out: an app has synced its user's session.
+    pub async fn set_user(&self, tokens: Option<UserTokens>) {
+        self.0.session.set(tokens);
+        self.0.plans.forget();
+        self.0.realtime.refresh_token().await;
+    }
+
+    /// Says how busy this machine is; the others hear of it when the limits of Realtime allow.
+    pub fn set_load(&self, load: Load) {
+        self.0.load.send_if_modified(|known| {
+            let changed = *known != load;
+            *known = load;
+            changed
+        });
+    }
+
+    /// The machines that are present, this one included; empty while Realtime is down.
+    pub fn machines(&self) -> watch::Receiver<Vec<Machine>> {
+        self.0.machines.clone()
+    }
+
+    /// How the socket to Realtime is.
+    pub fn realtime_status(&self) -> watch::Receiver<rowcall_realtime::client::Status> {
+        self.0.realtime.status()
+    }
+
+    /// Moves what the backend remembers of a task into the past, for the conformance suite.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn age(&self, task: &rowcall_core::TaskRef, by: std::time::Duration) {
+        self.0.memory.age(task, by);
+    }
+}
+
+impl Inner {
+    /// An error as the engine sees it. A function or column that was there and is gone makes the backend look anew.
+    fn explain(&self, error: RestError, what: &str) -> SourceError {
+        if error.is_missing_function() || error.is_missing_table() || error.is_missing_column() {
+            self.plans.forget();
+        }
+        error.during(what)
+    }
+}

@@ -1,0 +1,159 @@
+//! What a project has, found out once: which tables hold tasks, and how they are claimed.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use parking_lot::Mutex;
+use rowcall_core::{Selector, TableName};
+
+use super::{
+    batch::{Protocol, protocol},
+    error::RestError,
+    http::Rest,
+    table::Table,
+};
+
+/// How a table's changes become tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capture {
+    /// A trigger in the project writes activities: nothing is missed.
+    Trigger,
+    /// The table has lock columns; its rows are the tasks.
+    Rows,
+    /// The daemons write activities from Realtime events, because no trigger is installed. Changes that happen while no
+    /// daemon listens are missed.
+    Daemon,
+}
+
+/// What a project has.
+pub(crate) struct Plan {
+    /// `rtx_activities`, where there is one.
+    pub(crate) activities: Option<Table>,
+    /// Our functions are there.
+    pub(crate) batch: bool,
+    /// Tables of the user's own whose rows are tasks.
+    pub(crate) own: Vec<Table>,
+    /// Tables whose changes the daemons write to `rtx_activities`.
+    pub(crate) captured_here: BTreeSet<TableName>,
+}
+
+impl Plan {
+    /// Asks the project. `tables` are those that apps listen to.
+    async fn make(rest: &Rest, tables: &BTreeSet<TableName>) -> Result<Self, RestError> {
+        let activities = match Table::detect_activities(rest.clone()).await {
+            Ok(table) => Some(table),
+            Err(error) if error.is_missing_table() => None,
+            Err(error) => return Err(error),
+        };
+        let protocol = match &activities {
+            Some(table) if table.has("attempt") => protocol(rest).await?,
+            _ => None,
+        };
+        let mut plan = Self {
+            batch: protocol.is_some(),
+            activities,
+            own: Vec::new(),
+            captured_here: BTreeSet::new(),
+        };
+        let Protocol { captured, .. } = protocol.unwrap_or_default();
+        for table in tables {
+            if *table == TableName::activities() || captured.contains(&table.to_string()) {
+                continue;
+            }
+            match Table::detect_own(rest.clone(), table.clone()).await {
+                Ok(Some(own)) => plan.own.push(own),
+                Ok(None) if plan.activities.is_some() => {
+                    plan.captured_here.insert(table.clone());
+                }
+                Ok(None) => tracing::warn!(
+                    %table,
+                    "the table has no columns status, locked_by and locked_at, and the project has no rtx_activities: its rows \
+                     cannot become tasks; run `rowcall setup`"
+                ),
+                Err(error) if error.is_missing_table() => {
+                    tracing::warn!(%table, "the project has no such table, or does not show it over REST");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(plan)
+    }
+
+    /// The table that holds a task.
+    pub(crate) fn table(&self, name: &TableName) -> Option<&Table> {
+        self.tables().find(|table| table.name() == name)
+    }
+
+    /// Every table that holds tasks.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.activities.iter().chain(&self.own)
+    }
+
+    /// Whether leases of a table go through our functions.
+    pub(crate) fn is_batch(&self, table: &Table) -> bool {
+        self.batch && table.is_activities()
+    }
+
+    /// How changes of a table become tasks; nothing when they do not.
+    pub(crate) fn capture(&self, table: &TableName) -> Option<Capture> {
+        if self.own.iter().any(|own| own.name() == table) {
+            Some(Capture::Rows)
+        } else if self.captured_here.contains(table) {
+            Some(Capture::Daemon)
+        } else {
+            self.activities.as_ref().map(|_| Capture::Trigger)
+        }
+    }
+
+    /// The selectors that mean activities: all but those of own tables.
+    pub(crate) fn of_activities<'a>(&self, selectors: &'a [Selector]) -> Vec<&'a Selector> {
+        let is_own = |selector: &Selector| self.own.iter().any(|own| *own.name() == selector.table);
+        selectors.iter().filter(|one| !is_own(one)).collect()
+    }
+}
+
+/// The plan, made when it is first needed, and anew after the project has changed.
+pub(crate) struct Plans {
+    rest: Rest,
+    tables: BTreeSet<TableName>,
+    known: Mutex<Option<Arc<Plan>>>,
+    making: tokio::sync::Mutex<()>,
+}
+
+impl Plans {
+    pub(crate) fn new(rest: Rest, tables: BTreeSet<TableName>) -> Self {
+        Self {
+            rest,
+            tables,
+            known: Mutex::new(None),
+            making: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn tables(&self) -> &BTreeSet<TableName> {
+        &self.tables
+    }
+
+    /// Whether our functions are there, as far as was asked.
+    pub(crate) fn is_batch(&self) -> bool {
+        self.known.lock().as_ref().is_some_and(|plan| plan.batch)
+    }
+
+    pub(crate) async fn get(&self) -> Result<Arc<Plan>, RestError> {
+        if let Some(plan) = self.known.lock().clone() {
+            return Ok(plan);
+        }
+        let _one_at_a_time = self.making.lock().await;
+        if let Some(plan) = self.known.lock().clone() {
+            return Ok(plan);
+        }
+        let plan = Arc::new(Plan::make(&self.rest, &self.tables).await?);
+        *self.known.lock() = Some(Arc::clone(&plan));
+        Ok(plan)
+    }
+
+    /// The project has changed: something that was there is not any more.
+    pub(crate) fn forget(&self) {
+        *self.known.lock() = None;
+    }
+}

@@ -1,0 +1,132 @@
+//! What a project has and what it lacks, for `doctor` and for people who choose tables.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use rowcall_core::{SourceError, TableName};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    Inner, SupabaseBackend,
+    error::RestError,
+    http::Call,
+    plan::Capture,
+    publications::{Publication, publications},
+};
+
+/// The publication that Realtime reads.
+const REALTIME: &str = "supabase_realtime";
+
+/// What a project has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, read by name"
+)]
+pub struct Project {
+    /// `rtx_activities` is there and visible.
+    pub activities: bool,
+    /// It has our columns.
+    pub columns: bool,
+    /// Our functions are there: several tasks per request, fenced by attempt.
+    pub functions: bool,
+    /// The published claim function is there and may be called.
+    pub claim_function: bool,
+    /// The publications; `None` when the project has no `get_publications_full()`.
+    pub publications: Option<Vec<Publication>>,
+    /// The tables that apps listen to.
+    pub tables: BTreeMap<TableName, TablePlan>,
+    /// How far the project's clock is ahead of ours, in whole seconds.
+    pub clock_ahead: Option<i64>,
+}
+
+/// How a table's changes become tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct TablePlan {
+    /// How; `None` when they cannot.
+    pub capture: Option<Capture>,
+    /// Whether Realtime tells of its changes; `None` when that cannot be known.
+    pub published: Option<bool>,
+}
+
+impl SupabaseBackend {
+    /// Asks the project what it has. Changes nothing there.
+    ///
+    /// # Errors
+    /// When the project cannot be reached, or refuses the key.
+    pub async fn probe(&self) -> Result<Project, SourceError> {
+        let project = self.0.probe().await;
+        project.map_err(|error| self.0.explain(error, "examine the project"))
+    }
+
+    /// The published tables, for a chooser; `None` when the project has no `get_publications_full()`.
+    ///
+    /// # Errors
+    /// As [`SupabaseBackend::probe`].
+    pub async fn publications(&self) -> Result<Option<Vec<Publication>>, SourceError> {
+        let found = publications(&self.0.rest).await;
+        found.map_err(|error| self.0.explain(error, "list the published tables"))
+    }
+}
+
+impl Inner {
+    async fn probe(&self) -> Result<Project, RestError> {
+        self.plans.forget();
+        let plan = self.plans.get().await?;
+        let publications = publications(&self.rest).await?;
+        let is_published = |table: &TableName| {
+            let all = publications.as_ref()?.iter();
+            let realtime = all.into_iter().find(|one| one.name == REALTIME);
+            Some(realtime.is_some_and(|one| one.tables.contains(table)))
+        };
+        let mut listened: Vec<&TableName> = self.plans.tables().iter().collect();
+        let activities = TableName::activities();
+        if plan.activities.is_some() {
+            listened.push(&activities);
+        }
+        let tables = listened
+            .into_iter()
+            .map(|table| {
+                let capture = plan.capture(table);
+                let published = is_published(table);
+                (table.clone(), TablePlan { capture, published })
+            })
+            .collect();
+        let clock_ahead = self.rest.clock().now().map(|there| {
+            let ahead: SignedDuration = there.duration_since(self.config.clock.now());
+            ahead.as_secs()
+        });
+        Ok(Project {
+            activities: plan.activities.is_some(),
+            columns: plan
+                .activities
+                .as_ref()
+                .is_some_and(|table| table.has("attempt")),
+            functions: plan.batch,
+            claim_function: self.has_claim_function().await?,
+            publications,
+            tables,
+            clock_ahead,
+        })
+    }
+
+    /// A claim of a task that does not exist is refused by the function, or by its absence.
+    async fn has_claim_function(&self) -> Result<bool, RestError> {
+        let arguments = json!({
+            "target_task_id": Uuid::nil(), "machine_id": self.config.identity.machine,
+        });
+        match self
+            .rest
+            .fetch::<bool>(&Call::rpc("rtx_fn_claim_task", &arguments))
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_missing_function() => Ok(false),
+            // There, but not for us, or broken: either way it cannot be relied on.
+            Err(RestError::Refused { status, .. }) if status.is_client_error() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
