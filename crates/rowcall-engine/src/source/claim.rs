@@ -228,6 +228,8 @@ impl SourceLoop {
     ) {
         self.exchanges -= 1;
         let Exchange { settles, claim } = exchange;
+        // Places that the claim does not use are free again.
+        self.freed |= claim.is_some();
         match result {
             Ok((fences, claimed)) => {
                 self.worked();

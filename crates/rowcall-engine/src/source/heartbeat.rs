@@ -37,7 +37,8 @@ impl SourceLoop {
         if due(&mut self.timers.expiry, self.now) {
             self.expire();
         }
-        if !self.beat.renewing && due(&mut self.timers.heartbeat, self.now) {
+        // While a renewal is under way, its answer sets the next one.
+        if due(&mut self.timers.heartbeat, self.now) && !self.beat.renewing {
             self.renew();
         }
     }
@@ -140,14 +141,16 @@ impl SourceLoop {
     }
 
     fn expire(&mut self) {
-        if self.source.coordinator.capabilities().renew {
-            let (now, ttl) = (self.now, self.shared.options.lease.ttl);
-            for id in self
-                .units
-                .ids(|unit| unit.phase.is_open() && unit.expires(ttl) <= now)
-            {
-                self.lose(id, FencedAt::Presumed);
-            }
+        if !self.source.coordinator.capabilities().renew {
+            // Such a source has leases without an end, or ends them by itself.
+            return;
+        }
+        let (now, ttl) = (self.now, self.shared.options.lease.ttl);
+        for id in self
+            .units
+            .ids(|unit| unit.phase.is_open() && unit.expires(ttl) <= now)
+        {
+            self.lose(id, FencedAt::Presumed);
         }
         self.arm_expiry();
     }

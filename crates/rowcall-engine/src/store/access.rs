@@ -62,11 +62,9 @@ impl Store {
         )?;
         let uuid: Option<String> = self
             .lock()
-            .query_row(
-                include_str!("sql/app_id_get.sql"),
-                [app.as_str()],
-                |row| row.get(0),
-            )
+            .query_row(include_str!("sql/app_id_get.sql"), [app.as_str()], |row| {
+                row.get(0)
+            })
             .optional()
             .map_err(|error| self.error(error))?;
         uuid.map(|uuid| parse_uuid(&uuid)).transpose()

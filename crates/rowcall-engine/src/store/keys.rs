@@ -53,18 +53,22 @@ impl Store {
         now: Timestamp,
     ) -> Result<Result<(), KeyTaken>, StoreError> {
         let known = self
-            .first(
-                include_str!("sql/key_known.sql"),
-                params![key.hash],
-                |_| Ok(()),
-            )?
+            .first(include_str!("sql/key_known.sql"), params![key.hash], |_| {
+                Ok(())
+            })?
             .is_some();
         if known {
             return Ok(Err(KeyTaken::Key));
         }
         let added = self.change(
             include_str!("sql/key_add.sql"),
-            params![key.name, key.hash, key.hint, key.admin, now.as_millisecond()],
+            params![
+                key.name,
+                key.hash,
+                key.hint,
+                key.admin,
+                now.as_millisecond()
+            ],
         )?;
         Ok(if added { Ok(()) } else { Err(KeyTaken::Name) })
     }

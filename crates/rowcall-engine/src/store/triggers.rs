@@ -99,10 +99,7 @@ impl Store {
                     read,
                 )
             } else {
-                get.query_row(
-                    params![trigger.task_id, None::<&str>, None::<&str>],
-                    read,
-                )
+                get.query_row(params![trigger.task_id, None::<&str>, None::<&str>], read)
             }
         })
     }

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use rowcall_core::{App, TaskState};
-use rowcall_engine::{EngineOptions, What};
+use rowcall_core::{App, AppId, MachineId, SequentialIds, TaskState};
+use rowcall_engine::{Engine, EngineOptions, Source, What};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
@@ -286,4 +286,53 @@ async fn the_gate_is_closed_under_load_and_opened_after_it() {
     assert_eq!((told.first(), told.last()), (Some(&true), Some(&false)));
     // A row that nobody announced because the gate was closed is found by the look after its opening.
     assert!(node.handle.status().await.unwrap().running.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_freed_by_one_source_serves_another() {
+    let mut world = World::new();
+    let other = World::new();
+    let runner = world.agents.runner();
+    let source = |name: &str, double: &crate::double::Double, app: &str| {
+        let double = Arc::new(double.clone());
+        Source::new(name, double.clone(), double).serving([AppId::new(app).unwrap()])
+    };
+    let engine = Engine::builder()
+        .machine(MachineId::new("m1").unwrap())
+        .clock(Arc::new(world.clock.clone()))
+        .ids(Arc::new(SequentialIds::default()))
+        .agents(runner.specs())
+        .runner(Arc::new(runner))
+        .options(EngineOptions {
+            concurrency: 1,
+            ..options()
+        })
+        .source(source("here", &world.double, "shop"))
+        .source(source("there", &other.double, "desk"))
+        .apps(vec![
+            app("shop", "orders", "slow", 1),
+            app("desk", "tickets", "clerk", 1),
+        ])
+        .build()
+        .unwrap();
+    let node = world.spawn(engine);
+    let order = world.insert("orders");
+    let run = world.agents.run(&order).await;
+    let ticket = other.insert("tickets");
+    pass(Duration::from_mins(2)).await;
+    assert_eq!(other.state(&ticket).await, TaskState::Pending);
+    let freed = Instant::now();
+    run.complete();
+    world.agents.begun(2).await;
+    assert_eq!(freed.elapsed(), Duration::ZERO);
+    settle_down().await;
+    assert_eq!(other.state(&ticket).await, TaskState::Completed);
+    let status = node.handle.status().await.unwrap();
+    assert_eq!(status.sources.len(), 2);
+}
+
+#[test]
+fn an_engine_says_what_it_lacks() {
+    let error = Engine::builder().build().unwrap_err().to_string();
+    assert!(error.contains("machine id"), "{error}");
 }

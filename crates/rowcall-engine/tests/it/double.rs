@@ -84,6 +84,8 @@ pub(crate) struct Double {
     busy: Arc<Mutex<Vec<bool>>>,
     /// Whether the model's own signals are passed on.
     pub(crate) loud: bool,
+    /// Whether leases can be renewed.
+    pub(crate) renew: bool,
 }
 
 impl Double {
@@ -94,6 +96,7 @@ impl Double {
             signals: broadcast::channel(1_024).0,
             busy: Arc::default(),
             loud,
+            renew: true,
         }
     }
 
@@ -214,7 +217,10 @@ fn wanted(batch: &ClaimBatch) -> String {
 #[async_trait]
 impl Coordinator for Double {
     fn capabilities(&self) -> Capabilities {
-        self.model.capabilities()
+        Capabilities {
+            renew: self.renew,
+            ..self.model.capabilities()
+        }
     }
 
     async fn claim(&self, rules: &ClaimRules, task: &TaskRef) -> Result<ClaimOutcome, SourceError> {

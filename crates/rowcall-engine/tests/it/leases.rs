@@ -262,3 +262,19 @@ async fn an_agent_that_does_not_end_when_asked_is_dropped() {
     let _next = world.agents.run(&next).await;
     assert_eq!(timed_out.elapsed(), options().stop_limit);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_source_without_renewals_keeps_its_leases() {
+    let mut world = World::new();
+    world.double.renew = false;
+    let mut node = world.start(vec![app("shop", "orders", "slow", 1)]);
+    let task = world.insert("orders");
+    let run = world.agents.run(&task).await;
+    // Longer than a lease lives by the published protocol; nobody recovers here.
+    pass(Duration::from_mins(4)).await;
+    assert!(world.double.calls(Op::Renew).is_empty());
+    pass(Duration::from_mins(1) + Duration::from_secs(30)).await;
+    assert!(!run.stop.is_cancelled());
+    run.complete();
+    node.settled_count(1).await;
+}

@@ -71,6 +71,7 @@ impl Run {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an agent's end, like `failed`")]
 pub(crate) fn done(result: &str) -> Script {
     Ok(AgentOutput {
         result: Payload::from_text(result.to_owned()).unwrap(),
@@ -93,7 +94,7 @@ pub(crate) struct Agents {
 }
 
 impl Agents {
-    fn runner(&self) -> InProcessRunner {
+    pub(crate) fn runner(&self) -> InProcessRunner {
         let agent = |name: &str| AgentId::new(name).unwrap();
         let (clerk, slow, deaf) = (self.clone(), self.clone(), self.clone());
         let (broken, failing) = (self.clone(), self.clone());
@@ -310,7 +311,10 @@ impl World {
         if let Some(store) = store {
             builder = builder.store(store);
         }
-        let engine = builder.build().unwrap();
+        self.spawn(builder.build().unwrap())
+    }
+
+    pub(crate) fn spawn(&mut self, engine: Engine) -> Node {
         let handle = engine.handle();
         let events = handle.events();
         self.engines
