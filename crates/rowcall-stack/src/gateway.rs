@@ -88,7 +88,7 @@ async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Re
     if let Some(answer) = preflight(&request) {
         return answer;
     }
-    if let Err(answer) = gate.check_key(&request) {
+    if let Some(answer) = gate.refuse_key(&request) {
         return with_cors(answer);
     }
     with_cors(next.run(request).await)
@@ -99,41 +99,34 @@ impl Gate {
     /// (DNS rebinding); an address cannot be rebound.
     fn knows_host(&self, request: &Request) -> bool {
         let named = request.headers().get(header::HOST).map(HeaderValue::to_str);
-        let host = match (named, request.uri().host()) {
-            (Some(Ok(host)), _) => host,
-            (None, Some(host)) => host,
-            (Some(Err(_)), _) => return false,
-            (None, None) => return false,
+        let Some(host) = named.map_or_else(|| request.uri().host(), Result::ok) else {
+            return false;
         };
         let name = without_port(host).to_ascii_lowercase();
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         bare == "localhost"
             || bare.ends_with(".localhost")
             || bare.parse::<IpAddr>().is_ok()
-            || self
-                .config
-                .allowed_hosts
-                .iter()
-                .any(|allowed| *allowed == name)
+            || self.config.allowed_hosts.contains(&name)
     }
 
-    fn check_key(&self, request: &Request) -> Result<(), Response<Body>> {
+    fn refuse_key(&self, request: &Request) -> Option<Response<Body>> {
         let path = request.uri().path();
         if OPEN.contains(&path) || path.starts_with("/auth/v1/.well-known/") {
-            return Ok(());
+            return None;
         }
         let headers = request.headers();
         let now = self.clock.now();
         match api_key(request) {
-            Some(key) if self.keys.accepts_api_key(&key, now) => Ok(()),
-            Some(_) => Err(refusal(
+            Some(key) if self.keys.accepts_api_key(&key, now) => None,
+            Some(_) => Some(refusal(
                 StatusCode::UNAUTHORIZED,
                 "Invalid API key",
                 "Double check your Supabase `anon` or `service_role` API key.",
             )),
-            None if !self.config.require_key && !headers.contains_key(header::ORIGIN) => Ok(()),
-            None if self.has_token(headers) => Ok(()),
-            None => Err(refusal(
+            None if !self.config.require_key && !headers.contains_key(header::ORIGIN) => None,
+            None if self.has_token(headers) => None,
+            None => Some(refusal(
                 StatusCode::UNAUTHORIZED,
                 "No API key found in request",
                 "No `apikey` request header or url param was found.",

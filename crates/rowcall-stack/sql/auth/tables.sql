@@ -5,7 +5,11 @@
 -- is on so that a grant given by mistake shows nothing.
 do $$
 begin
-  if pg_catalog.to_regclass('auth.users') is not null or not pg_catalog.has_schema_privilege('auth', 'create') then
+  -- In this order: looking a name up in a schema that one may not use is an error.
+  if not pg_catalog.has_schema_privilege('auth', 'create') then
+    return;
+  end if;
+  if pg_catalog.to_regclass('auth.users') is not null then
     return;
   end if;
 

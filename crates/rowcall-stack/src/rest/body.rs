@@ -209,7 +209,7 @@ impl<'de> Visitor<'de> for ShapeVisitor {
             match &first {
                 None => first = Some((keys, sorted)),
                 Some((_, known)) if *known != sorted && !self.any_keys => {
-                    shape = Some(BodyShape::Uneven)
+                    shape = Some(BodyShape::Uneven);
                 }
                 Some(_) => {}
             }

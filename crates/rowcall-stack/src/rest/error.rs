@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ops::{Deref, DerefMut};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
@@ -14,9 +15,13 @@ use super::parse::ParseError;
 use super::schema::{Cardinality, Keyed, Name, Relationship, Routine, SchemaCache};
 use crate::auth::TokenError;
 
-/// An answer that says what went wrong.
+/// An answer that says what went wrong. Boxed, as it travels through every result of a request that goes well.
 #[derive(Debug, Clone)]
-pub(crate) struct RestError {
+pub(crate) struct RestError(Box<Fault>);
+
+/// What a [`RestError`] says.
+#[derive(Debug, Clone)]
+pub(crate) struct Fault {
     /// The status.
     pub status: StatusCode,
     /// `PGRST…` or an SQLSTATE.
@@ -33,10 +38,30 @@ pub(crate) struct RestError {
     pub reason: Option<String>,
 }
 
+impl Deref for RestError {
+    type Target = Fault;
+
+    fn deref(&self) -> &Fault {
+        &self.0
+    }
+}
+
+impl DerefMut for RestError {
+    fn deref_mut(&mut self) -> &mut Fault {
+        &mut self.0
+    }
+}
+
+impl From<Fault> for RestError {
+    fn from(fault: Fault) -> Self {
+        Self(Box::new(fault))
+    }
+}
+
 impl RestError {
     /// An error without details.
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
+        Self::from(Fault {
             status,
             code: Cow::Borrowed(code),
             message: message.into(),
@@ -44,7 +69,7 @@ impl RestError {
             hint: Value::Null,
             headers: HeaderMap::new(),
             reason: None,
-        }
+        })
     }
 
     fn bad(code: &'static str, message: impl Into<String>) -> Self {
@@ -65,33 +90,34 @@ impl RestError {
 
     /// The error as an answer.
     pub(crate) fn into_answer(self) -> Response<Body> {
+        let fault = *self.0;
         let body = json!({
-            "code": self.code,
-            "details": self.details,
-            "hint": self.hint,
-            "message": self.message,
+            "code": fault.code,
+            "details": fault.details,
+            "hint": fault.hint,
+            "message": fault.message,
         });
         let mut answer = Response::new(Body::from(body.to_string()));
-        *answer.status_mut() = self.status;
+        *answer.status_mut() = fault.status;
         let headers = answer.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json; charset=utf-8"),
         );
-        if let Ok(value) = HeaderValue::try_from(format!("PostgREST; error={}", self.code)) {
+        if let Ok(value) = HeaderValue::try_from(format!("PostgREST; error={}", fault.code)) {
             headers.insert(HeaderName::from_static("proxy-status"), value);
         }
-        if self.status == StatusCode::UNAUTHORIZED
-            && !self.headers.contains_key(header::WWW_AUTHENTICATE)
+        if fault.status == StatusCode::UNAUTHORIZED
+            && !fault.headers.contains_key(header::WWW_AUTHENTICATE)
         {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        for (name, value) in self.headers {
+        for (name, value) in fault.headers {
             if let Some(name) = name {
                 headers.insert(name, value);
             }
         }
-        if let Some(reason) = self
+        if let Some(reason) = fault
             .reason
             .and_then(|reason| ReasonPhrase::try_from(reason.into_bytes()).ok())
         {

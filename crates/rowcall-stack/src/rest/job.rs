@@ -17,7 +17,7 @@ use super::prefer::{Count, Resolution, Return, TxEnd};
 use super::request::{Resource, RestRequest};
 use super::run::{End, Transaction};
 use super::schema::{Name, Relation, Routine, Volatility};
-use super::sql::{Format, Shape, Sql, count_statement, statement};
+use super::sql::{Format, Shape, Sql, Total, count_statement, statement};
 use super::watch::Loaded;
 
 /// What sort of request it is, for its answer.
@@ -181,8 +181,8 @@ impl Planner<'_> {
             .ok_or_else(|| RestError::no_relation(cache, &name))?;
         self.check_preferences()?;
         match kind {
-            None => self.read(relation, query),
-            Some(kind) => self.write(kind, relation, query),
+            None => self.read(relation, &query),
+            Some(kind) => self.write(kind, relation, &query),
         }
     }
 
@@ -211,11 +211,11 @@ impl Planner<'_> {
         }
     }
 
-    fn read(self, relation: &Relation, query: Query) -> Result<Job, RestError> {
+    fn read(self, relation: &Relation, query: &Query) -> Result<Job, RestError> {
         let node = plan_read(
             &self.loaded.cache,
             self.root(Some(relation), &relation.name),
-            &query,
+            query,
         )?;
         let head = self.request().method == Method::HEAD;
         let mut facts = self.facts(Kind::Read, node.offset, head);
@@ -226,17 +226,17 @@ impl Planner<'_> {
         self.applied(&mut facts, None, false);
         let estimate = matches!(facts.count, Some(Count::Planned | Count::Estimated))
             .then(|| count_statement(&node));
-        let main = statement(&Plan::Read(node), self.shape(&facts));
+        let main = statement(&Plan::Read(node), Self::shape(&facts));
         Ok(self.job(main, estimate, facts, true, None))
     }
 
-    fn write(self, kind: WriteKind, relation: &Relation, query: Query) -> Result<Job, RestError> {
+    fn write(self, kind: WriteKind, relation: &Relation, query: &Query) -> Result<Job, RestError> {
         let preferences = &self.request().preferences;
         let mut root = self.root(Some(relation), &relation.name);
         root.written = true;
         root.takes_filters = false;
         root.max_rows = None;
-        let mut node = plan_read(&self.loaded.cache, root, &query)?;
+        let mut node = plan_read(&self.loaded.cache, root, query)?;
         let payload = match kind {
             WriteKind::Delete => None,
             WriteKind::Insert | WriteKind::Update | WriteKind::Put => {
@@ -256,7 +256,7 @@ impl Planner<'_> {
             representation,
             headers_only,
         };
-        let plan = plan_write(relation, request, &query, &mut node)?;
+        let plan = plan_write(relation, request, query, &mut node)?;
         let mut facts = self.facts(Kind::Write(kind), 0, !representation);
         facts.head = false;
         facts.merges = inserts
@@ -273,7 +273,7 @@ impl Planner<'_> {
         }
         let upserts = kind == WriteKind::Insert && plan.conflict.is_some();
         self.applied(&mut facts, Some(kind), upserts);
-        let main = statement(&Plan::Write(plan, node), self.shape(&facts));
+        let main = statement(&Plan::Write(plan, node), Self::shape(&facts));
         Ok(self.job(main, None, facts, false, None))
     }
 
@@ -332,7 +332,7 @@ impl Planner<'_> {
         }
         let node = plan_read(&self.loaded.cache, root, &query)?;
         let offset = node.offset;
-        let plan = plan_call(routine, input, &node)?;
+        let plan = plan_call(routine, input, &node);
         let head = method == Method::HEAD;
         let minimal = self.request().preferences.returning == Some(Return::Minimal) && !by_query;
         let kind = Kind::Call {
@@ -347,7 +347,7 @@ impl Planner<'_> {
         }
         self.applied(&mut facts, None, false);
         let read_only = by_query || routine.volatility != Volatility::Volatile;
-        let main = statement(&Plan::Call(plan, node), self.shape(&facts));
+        let main = statement(&Plan::Call(plan, node), Self::shape(&facts));
         Ok(self.job(main, None, facts, read_only, Some(routine)))
     }
 
@@ -486,7 +486,7 @@ impl Planner<'_> {
         }
     }
 
-    fn shape(&self, facts: &Facts) -> Shape {
+    fn shape(facts: &Facts) -> Shape {
         let reads = !matches!(facts.kind, Kind::Write(_));
         Shape {
             format: if facts.without_body {
@@ -496,11 +496,11 @@ impl Planner<'_> {
             },
             strip_nulls: facts.media.strip_nulls,
             total: match facts.count.filter(|_| reads) {
-                Some(Count::Exact) => Some(None),
-                Some(Count::Estimated) => Some(Some(facts.max_rows + 1)),
+                Some(Count::Exact) => Total::All,
+                Some(Count::Estimated) => Total::UpTo(facts.max_rows + 1),
                 // Nothing can be estimated about a function's result but what is there.
-                Some(Count::Planned) if facts.kind != Kind::Read => Some(None),
-                Some(Count::Planned) | None => None,
+                Some(Count::Planned) if facts.kind != Kind::Read => Total::All,
+                Some(Count::Planned) | None => Total::Uncounted,
             },
             location: facts.location.is_some(),
         }

@@ -153,13 +153,12 @@ impl Runner {
         commit: bool,
     ) -> Result<Vec<Row>, Error> {
         let prelude_text = prelude(transaction.settings.len());
-        let prelude = match connection.prepared(&prelude_text) {
-            Some(prelude) => prelude.clone(),
-            None => {
-                let prelude = connection.client.prepare(&prelude_text).await?;
-                connection.keep(&prelude_text, prelude.clone());
-                prelude
-            }
+        let prelude = if let Some(prelude) = connection.prepared(&prelude_text) {
+            prelude.clone()
+        } else {
+            let prelude = connection.client.prepare(&prelude_text).await?;
+            connection.keep(&prelude_text, prelude.clone());
+            prelude
         };
         let settings = parameters(&transaction.settings);
         let client = &connection.client;
@@ -232,16 +231,16 @@ fn finish<T>(
 
 /// `select set_config(…), …` for so many settings.
 fn prelude(settings: usize) -> String {
-    let mut text = String::from("select ");
-    for i in 0..settings {
-        let separator = if i > 0 { ", " } else { "" };
-        text.push_str(&format!(
-            "{separator}pg_catalog.set_config(${}, ${}, true)",
-            2 * i + 1,
-            2 * i + 2
-        ));
-    }
-    text
+    let calls: Vec<String> = (0..settings)
+        .map(|i| {
+            format!(
+                "pg_catalog.set_config(${}, ${}, true)",
+                2 * i + 1,
+                2 * i + 2
+            )
+        })
+        .collect();
+    format!("select {}", calls.join(", "))
 }
 
 fn parameters(settings: &[(String, String)]) -> Vec<&(dyn ToSql + Sync)> {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tokio_postgres::Error;
 use tokio_postgres::error::DbError;
 
-use super::error::RestError;
+use super::error::{Fault, RestError};
 
 /// What PostgreSQL answered, as our answer. `anonymous` tells "log in" from "you may not".
 pub(crate) fn from_database(error: &Error, anonymous: bool) -> RestError {
@@ -71,7 +71,7 @@ fn status(code: &str, message: &str, anonymous: bool) -> StatusCode {
 /// `raise sqlstate 'PGRST'`: MESSAGE is the body, DETAIL the status and headers, both JSON.
 fn raised(error: &DbError) -> RestError {
     #[derive(Deserialize)]
-    struct Message {
+    struct Said {
         code: String,
         message: String,
         #[serde(default)]
@@ -84,9 +84,10 @@ fn raised(error: &DbError) -> RestError {
         status: u16,
         #[serde(default)]
         headers: Map<String, Value>,
-        status_text: Option<String>,
+        #[serde(rename = "status_text")]
+        reason: Option<String>,
     }
-    let message: Option<Message> = serde_json::from_str(error.message()).ok();
+    let message: Option<Said> = serde_json::from_str(error.message()).ok();
     let detail: Option<Detail> = error
         .detail()
         .and_then(|detail| serde_json::from_str(detail).ok());
@@ -103,15 +104,15 @@ fn raised(error: &DbError) -> RestError {
         );
         return answer;
     };
-    RestError {
+    RestError::from(Fault {
         status: StatusCode::from_u16(detail.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
         code: Cow::Owned(message.code),
         message: message.message,
         details: message.details,
         hint: message.hint,
         headers: headers(detail.headers),
-        reason: detail.status_text,
-    }
+        reason: detail.reason,
+    })
 }
 
 fn headers(map: Map<String, Value>) -> HeaderMap {

@@ -85,14 +85,14 @@ mod tests {
 
     #[test]
     fn tries_come_back_when_the_window_is_over() {
-        let limit = Limit::new(2, Duration::from_secs(60));
+        let limit = Limit::new(2, Duration::from_mins(1));
         let start = Timestamp::UNIX_EPOCH;
         assert!(limit.take("a", start));
         assert!(limit.take("a", start));
         assert!(!limit.take("a", start));
         assert!(!limit.allows("a", start));
         assert!(limit.take("b", start), "keys do not share tries");
-        let later = start + Duration::from_secs(60);
+        let later = start + Duration::from_mins(1);
         assert!(limit.allows("a", later));
         assert!(limit.take("a", later));
         limit.reset("a");

@@ -36,7 +36,7 @@ use crate::listen::Peer;
 /// The largest request body.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 /// The window of the rate limits.
-const RATE_WINDOW: Duration = Duration::from_secs(5 * 60);
+const RATE_WINDOW: Duration = Duration::from_mins(5);
 /// How long to wait for a connection to the database.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 

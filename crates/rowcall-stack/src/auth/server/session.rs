@@ -80,7 +80,7 @@ impl Inner {
             "email": user.email.as_deref().unwrap_or_default(),
             "phone": user.phone(),
             "app_metadata": user.app_metadata,
-            "user_metadata": user.user_metadata,
+            "user_metadata": user.own_metadata,
             "role": user.token_role(),
             "aal": "aal1",
             "amr": methods,

@@ -119,18 +119,18 @@ impl Inner {
         }
         let new = if found.revoked {
             let active = store::active_refresh_token(&transaction, session).await?;
-            match active.filter(|(_, parent)| self.may_be_reused(&found, parent.as_deref())) {
-                Some((token, _)) => token,
-                None => {
-                    // Somebody else has this token too: nobody keeps the session.
-                    store::revoke_session_tokens(&transaction, session, now).await?;
-                    transaction.commit().await?;
-                    return Err(AuthError::bad(
-                        "refresh_token_already_used",
-                        "Invalid Refresh Token: Already Used",
-                    ));
-                }
-            }
+            let reusable =
+                active.filter(|(_, parent)| self.may_be_reused(&found, parent.as_deref()));
+            let Some((token, _)) = reusable else {
+                // Somebody else has this token too: nobody keeps the session.
+                store::revoke_session_tokens(&transaction, session, now).await?;
+                transaction.commit().await?;
+                return Err(AuthError::bad(
+                    "refresh_token_already_used",
+                    "Invalid Refresh Token: Already Used",
+                ));
+            };
+            token
         } else {
             let new = new_refresh_token();
             if !store::rotate_refresh_token(&transaction, &found.token, session, user.id, &new, now)

@@ -18,7 +18,7 @@ pub(super) struct User {
     confirmed_at: Option<Timestamp>,
     last_sign_in_at: Option<Timestamp>,
     pub(super) app_metadata: Value,
-    pub(super) user_metadata: Value,
+    pub(super) own_metadata: Value,
     created_at: Option<Timestamp>,
     updated_at: Option<Timestamp>,
     pub(super) is_anonymous: bool,
@@ -42,7 +42,7 @@ impl User {
             confirmed_at: row.get("confirmed_at"),
             last_sign_in_at: row.get("last_sign_in_at"),
             app_metadata: object("raw_app_meta_data"),
-            user_metadata: object("raw_user_meta_data"),
+            own_metadata: object("raw_user_meta_data"),
             created_at: row.get("created_at"),
             updated_at: row.get("updated_at"),
             is_anonymous: row.get("is_anonymous"),
@@ -82,7 +82,7 @@ impl User {
         put_time(&mut put, "confirmed_at", self.confirmed_at);
         put_time(&mut put, "last_sign_in_at", self.last_sign_in_at);
         put("app_metadata", self.app_metadata.clone());
-        put("user_metadata", self.user_metadata.clone());
+        put("user_metadata", self.own_metadata.clone());
         put("identities", json!(identities));
         put_time(&mut put, "created_at", self.created_at);
         put_time(&mut put, "updated_at", self.updated_at);

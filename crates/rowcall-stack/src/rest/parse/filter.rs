@@ -10,7 +10,7 @@ const OPERATOR: &str = "operator (eq, gt, ...)";
 /// Parses the value of a filter parameter on `field`.
 pub(super) fn parse_filter(field: Field, text: &str) -> Result<Filter, ParseError> {
     parse_all("filter", text, |cursor| {
-        let (negated, operation) = condition(cursor, |cursor| Ok(cursor.rest_to_end().to_owned()))?;
+        let (negated, operation) = condition(cursor, |cursor| cursor.rest_to_end().to_owned())?;
         Ok(Filter {
             field,
             negated,
@@ -93,9 +93,9 @@ fn group_head(cursor: &mut Cursor<'_>) -> Parsed<(bool, bool)> {
 }
 
 /// A value inside a group: quoted, an array literal, or anything up to `,` or `)`.
-fn logic_value(cursor: &mut Cursor<'_>) -> Parsed<String> {
+fn logic_value(cursor: &mut Cursor<'_>) -> String {
     if let Ok(value) = cursor.attempt(delimited_quoted) {
-        return Ok(value);
+        return value;
     }
     if let Ok(value) = cursor.attempt(|cursor| {
         cursor.expect("{")?;
@@ -103,9 +103,9 @@ fn logic_value(cursor: &mut Cursor<'_>) -> Parsed<String> {
         cursor.expect("}")?;
         Ok(format!("{{{inner}}}"))
     }) {
-        return Ok(value);
+        return value;
     }
-    Ok(cursor.take_while(|c| !matches!(c, ',' | ')')).to_owned())
+    cursor.take_while(|c| !matches!(c, ',' | ')')).to_owned()
 }
 
 /// A quoted value that must be followed by `,`, `)` or the end.
@@ -120,14 +120,14 @@ fn delimited_quoted(cursor: &mut Cursor<'_>) -> Parsed<String> {
 /// `[not.]op[(modifier)].value`, the value read by `value`.
 fn condition(
     cursor: &mut Cursor<'_>,
-    value: impl FnOnce(&mut Cursor<'_>) -> Parsed<String>,
+    value: impl FnOnce(&mut Cursor<'_>) -> String,
 ) -> Parsed<(bool, Operation)> {
     let negated = cursor.eat("not.");
     let start = cursor.clone();
     let name = cursor.take_while(|c| c.is_ascii_alphabetic());
     let operation = if let Some(op) = simple_op(name) {
         dot(cursor)?;
-        Operation::Simple(op, value(cursor)?)
+        Operation::Simple(op, value(cursor))
     } else if let Some(op) = quant_op(name) {
         let quantifier = if cursor.eat("(any)") {
             Some(Quantifier::Any)
@@ -137,11 +137,11 @@ fn condition(
             None
         };
         dot(cursor)?;
-        Operation::Quantified(op, quantifier, value(cursor)?)
+        Operation::Quantified(op, quantifier, value(cursor))
     } else if let Some(op) = fts_op(name) {
         let config = fts_config(cursor)?;
         dot(cursor)?;
-        Operation::Fts(op, config, value(cursor)?)
+        Operation::Fts(op, config, value(cursor))
     } else {
         match name {
             "in" => {
@@ -154,7 +154,7 @@ fn condition(
             }
             "isdistinct" => {
                 dot(cursor)?;
-                Operation::IsDistinct(value(cursor)?)
+                Operation::IsDistinct(value(cursor))
             }
             _ => return start.fail(OPERATOR),
         }

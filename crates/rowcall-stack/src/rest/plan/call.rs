@@ -167,23 +167,20 @@ fn takes(routine: &Routine, given: &BTreeSet<&str>, whole_body_only: bool) -> bo
 }
 
 /// Plans the call of `routine`; `shape` is how its result is read.
-///
-/// # Errors
-/// None yet; kept fallible like the other planners.
 pub(crate) fn plan_call<'a>(
     routine: &'a Routine,
     input: CallInput,
     shape: &ReadNode<'a>,
-) -> Result<CallPlan<'a>, RestError> {
+) -> CallPlan<'a> {
     let returning = match shape.relation.filter(|_| routine.returns_composite) {
         Some(relation) => needed(shape, relation),
         None => Returning::Star,
     };
-    Ok(CallPlan {
+    CallPlan {
         routine,
         arguments: arguments(routine, input),
         returning,
-    })
+    }
 }
 
 fn arguments(routine: &Routine, input: CallInput) -> Arguments<'_> {

@@ -11,3 +11,5 @@ pub(crate) use model::{
     Cardinality, Column, Keyed, Name, Parameter, Relation, Relationship, Role, Routine,
     SchemaCache, Volatility,
 };
+#[cfg(test)]
+pub(crate) use relate::{ForeignKey, relate};

@@ -31,7 +31,7 @@ pub(crate) fn relate(
     let mut add = |keyed: Keyed| {
         all.entry(keyed.origin.clone())
             .or_default()
-            .push(Relationship::Keyed(keyed))
+            .push(Relationship::Keyed(keyed));
     };
     for key in keys {
         let unique = relations

@@ -21,6 +21,17 @@ pub(crate) enum Format {
     GeoJson,
 }
 
+/// Which rows are counted besides those of the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Total {
+    /// None.
+    Uncounted,
+    /// All that match.
+    All,
+    /// Those that match, up to this many.
+    UpTo(i64),
+}
+
 /// How the answer is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -28,8 +39,8 @@ pub(crate) struct Shape {
     pub format: Format,
     /// Leave out members that are null.
     pub strip_nulls: bool,
-    /// Count all rows that match, not only those of the page; up to the number, if one is given.
-    pub total: Option<Option<i64>>,
+    /// What is counted.
+    pub total: Total,
     /// Read the primary key of the row that was inserted.
     pub location: bool,
 }
@@ -70,18 +81,15 @@ pub(crate) fn statement(plan: &Plan<'_>, shape: Shape) -> Sql {
             .raw(")");
     }
     sql.raw(" select ");
-    match (shape.total, plan) {
-        (Some(limit), Plan::Read(_) | Plan::Call(..)) => {
-            sql.raw("(select pg_catalog.count(*) from (")
-                .counted(node, None);
-            if let Some(limit) = limit {
-                sql.raw(" limit ").value(limit.to_string());
-            }
-            sql.raw(") as pgrst_total)");
+    if shape.total == Total::Uncounted || matches!(plan, Plan::Write(..)) {
+        sql.raw("null::bigint");
+    } else {
+        sql.raw("(select pg_catalog.count(*) from (")
+            .counted(node, None);
+        if let Total::UpTo(limit) = shape.total {
+            sql.raw(" limit ").value(limit.to_string());
         }
-        _ => {
-            sql.raw("null::bigint");
-        }
+        sql.raw(") as pgrst_total)");
     }
     sql.raw(", pg_catalog.count(*), ");
     sql.body(shape, routine);

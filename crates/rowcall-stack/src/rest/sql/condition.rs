@@ -153,7 +153,7 @@ impl Sql {
                     .value(value.as_str());
             }
             Operation::Fts(op, config, value) => {
-                self.full_text(filter, *op, config.as_deref(), value, qualifier, relation)
+                self.full_text(filter, *op, config.as_deref(), value, qualifier, relation);
             }
         }
         if filter.negated {

@@ -14,7 +14,7 @@ mod write;
 use bytes::{BufMut as _, BytesMut};
 use tokio_postgres::types::{self, IsNull, ToSql, Type, to_sql_checked};
 
-pub(crate) use answer::{Format, Shape, statement};
+pub(crate) use answer::{Format, Shape, Total, statement};
 pub(crate) use read::count_statement;
 
 use super::schema::Name;
@@ -173,3 +173,6 @@ pub(in crate::rest) fn array_literal<'a>(elements: impl IntoIterator<Item = &'a 
     literal.push('}');
     literal
 }
+
+#[cfg(test)]
+mod tests;

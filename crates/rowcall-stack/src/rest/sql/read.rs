@@ -181,15 +181,13 @@ impl Sql {
         };
         for item in &child.columns {
             if item.is_star() {
-                match child.relation.filter(|_| list.aggregates) {
-                    Some(relation) => relation
-                        .columns
-                        .iter()
-                        .for_each(|known| column(self, list, &known.name)),
-                    None => {
-                        self.separate(list);
-                        self.ident(handle).raw(".*");
+                if let Some(relation) = child.relation.filter(|_| list.aggregates) {
+                    for known in &relation.columns {
+                        column(self, list, &known.name);
                     }
+                } else {
+                    self.separate(list);
+                    self.ident(handle).raw(".*");
                 }
             } else if let Some(function) = item.aggregate.filter(|_| list.aggregates) {
                 let output = output_name(item);

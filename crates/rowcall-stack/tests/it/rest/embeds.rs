@@ -5,6 +5,7 @@ use serde_json::json;
 use super::world::World;
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn relationships_of_every_sort_are_embedded() {
     let world = World::new().await;
     for (query, expected) in [
