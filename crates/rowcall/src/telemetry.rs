@@ -16,14 +16,14 @@ pub enum LogFormat {
 }
 
 /// Only what is wrong. Connections that end with their server are no news.
-const CALM: &str = "warn,deadpool_postgres=error";
+const CALM: &str = "warn,deadpool.postgres=error";
 
 /// Starts logging: only warnings for `calm` commands, whose output is for people. `RUST_LOG` decides when it is set, otherwise `-v` and `-q` do.
 pub fn init(global: &Global, calm: bool) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => CALM,
         (false, 0) if calm => CALM,
-        (false, 0) => "info,deadpool_postgres=error",
+        (false, 0) => "info,deadpool.postgres=error",
         (false, 1) => "info,rowcall=debug,rowcall_engine=debug,rowcall_backend=debug,rowcall_stack=debug,rowcall_supervisor=debug",
         (false, _) => "debug,rowcall=trace,rowcall_engine=trace,rowcall_backend=trace,rowcall_stack=trace,rowcall_supervisor=trace",
     };

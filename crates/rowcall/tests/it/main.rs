@@ -1,3 +1,8 @@
-//! Tests of the binary as its users meet it.
+//! Tests of the binary as its users meet it: real daemons, real databases, real agents.
 
+mod chaos;
+mod cli;
 mod dependencies;
+mod support;
+mod tasks;
+mod webhook;
