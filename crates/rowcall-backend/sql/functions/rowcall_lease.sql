@@ -12,7 +12,7 @@ language sql set search_path = '' as $$
    where a.id = lease.id
      and a.locked_by = machine
      and a.attempt = lease.attempt
-     and a.status in ('claimed', 'processing')
+     and coalesce(a.status, '') in ('claimed', 'processing') -- by id, not through the index of leased rows
      and action in ('renew', 'start', 'release')
   returning a.id
 $$;

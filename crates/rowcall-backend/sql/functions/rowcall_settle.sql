@@ -28,7 +28,7 @@ language sql set search_path = '' as $$
      where a.id = done.id
        and a.locked_by = machine
        and a.attempt = done.attempt
-       and a.status in ('claimed', 'processing')
+       and coalesce(a.status, '') in ('claimed', 'processing') -- by id, not through the index of leased rows
     returning a.id
   )
   select id from written

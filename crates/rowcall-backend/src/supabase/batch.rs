@@ -31,6 +31,9 @@ pub(crate) struct Protocol {
     /// Tables whose changes a trigger writes to `rtx_activities`.
     #[serde(default)]
     pub(crate) captured: BTreeSet<String>,
+    /// Whether row level security is on for `rtx_activities`.
+    #[serde(default)]
+    pub(crate) row_security: Option<bool>,
 }
 
 /// Asks what a project offers; nothing when our functions are not there or are of a version we do not speak.

@@ -167,12 +167,12 @@ impl<'a> Dispatch<'a> {
         let mut events: SelectAll<BoxStream<'_, (From, Event)>> = SelectAll::new();
         for (table, spec) in self.change_channels() {
             let from = move || From::Changes(table.clone());
-            events.extend(self.join(spec, from).await);
+            events.extend(join(self.inner, spec, from).await);
         }
         let apps: BTreeSet<_> = self.inner.config.apps.iter().collect();
         for app in apps {
             let spec = ChannelSpec::new(announce::channel(app));
-            events.extend(self.join(spec, || From::Retry).await);
+            events.extend(join(self.inner, spec, || From::Retry).await);
         }
         let me = self.inner.config.identity.machine.as_str();
         let spec = ChannelSpec::new(presence::CHANNEL).presence(me);
@@ -206,26 +206,6 @@ impl<'a> Dispatch<'a> {
                 Some(()) = self.capturing.next() => {}
                 () = until(held) => self.release().await,
                 else => return,
-            }
-        }
-    }
-
-    async fn join(
-        &self,
-        spec: ChannelSpec,
-        from: impl Fn() -> From + Send + 'a,
-    ) -> Option<BoxStream<'a, (From, Event)>> {
-        let name = spec.name().to_owned();
-        match self.inner.realtime.join(spec).await {
-            Ok(channel) => Some(
-                channel
-                    .into_stream()
-                    .map(move |event| (from(), event))
-                    .boxed(),
-            ),
-            Err(error) => {
-                tracing::warn!(channel = name, %error, "a Realtime channel could not be set up");
-                None
             }
         }
     }
@@ -418,6 +398,26 @@ impl<'a> Dispatch<'a> {
             tracing::error!(activity = %captured.id, "an event was not captured: the project did not answer");
         };
         self.capturing.push(write.boxed());
+    }
+}
+
+async fn join<'a>(
+    inner: &Inner,
+    spec: ChannelSpec,
+    from: impl Fn() -> From + Send + 'a,
+) -> Option<BoxStream<'a, (From, Event)>> {
+    let name = spec.name().to_owned();
+    match inner.realtime.join(spec).await {
+        Ok(channel) => Some(
+            channel
+                .into_stream()
+                .map(move |event| (from(), event))
+                .boxed(),
+        ),
+        Err(error) => {
+            tracing::warn!(channel = name, %error, "a Realtime channel could not be set up");
+            None
+        }
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) activities: Option<Table>,
     /// Our functions are there.
     pub(crate) batch: bool,
+    /// Whether row level security hides activities, where the project tells.
+    pub(crate) row_security: Option<bool>,
     /// Tables of the user's own whose rows are tasks.
     pub(crate) own: Vec<Table>,
     /// Tables whose changes the daemons write to `rtx_activities`.
@@ -49,13 +51,19 @@ impl Plan {
             Some(table) if table.has("attempt") => protocol(rest).await?,
             _ => None,
         };
+        let batch = protocol.is_some();
+        let Protocol {
+            captured,
+            row_security,
+            ..
+        } = protocol.unwrap_or_default();
         let mut plan = Self {
-            batch: protocol.is_some(),
+            batch,
+            row_security,
             activities,
             own: Vec::new(),
             captured_here: BTreeSet::new(),
         };
-        let Protocol { captured, .. } = protocol.unwrap_or_default();
         for table in tables {
             if *table == TableName::activities() || captured.contains(&table.to_string()) {
                 continue;

@@ -34,6 +34,10 @@ pub struct Project {
     pub functions: bool,
     /// The published claim function is there and may be called.
     pub claim_function: bool,
+    /// Whether row level security is on for `rtx_activities`; `None` where the project does not tell.
+    pub row_security: Option<bool>,
+    /// Whether we come as a signed-in user. With row level security on, and without a service key, nothing is seen otherwise.
+    pub signed_in: bool,
     /// The publications; `None` when the project has no `get_publications_full()`.
     pub publications: Option<Vec<Publication>>,
     /// The tables that apps listen to.
@@ -105,6 +109,8 @@ impl Inner {
                 .as_ref()
                 .is_some_and(|table| table.has("attempt")),
             functions: plan.batch,
+            row_security: plan.row_security,
+            signed_in: self.session.is_signed_in(),
             claim_function: self.has_claim_function().await?,
             publications,
             tables,

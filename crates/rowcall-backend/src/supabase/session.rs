@@ -96,6 +96,11 @@ impl Session {
         });
     }
 
+    /// Whether there is a user.
+    pub(crate) fn is_signed_in(&self) -> bool {
+        self.0.signed.lock().is_some()
+    }
+
     /// The user's token, renewed when it is time; nothing when there is only the key.
     pub(crate) async fn token(&self) -> Result<Option<SecretString>, RestError> {
         match self.current() {

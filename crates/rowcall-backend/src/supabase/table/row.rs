@@ -52,8 +52,11 @@ impl Table {
         let members: BTreeMap<String, Box<RawValue>> =
             serde_json::from_str(whole.get()).map_err(|_| nonsense())?;
         let id = members.get("id").ok_or_else(nonsense)?.get();
-        // A text is quoted, a number is not.
-        let id = serde_json::from_str::<String>(id).unwrap_or_else(|_| id.to_owned());
+        let id = match id.as_bytes().first() {
+            Some(b'"') => serde_json::from_str::<String>(id).map_err(|_| nonsense())?,
+            Some(b'-' | b'0'..=b'9') => id.to_owned(),
+            _ => return Err(nonsense()),
+        };
         let id = id.parse().map_err(|_| nonsense())?;
         let status = members.get("status");
         let status = status.and_then(|raw| serde_json::from_str::<Option<String>>(raw.get()).ok());

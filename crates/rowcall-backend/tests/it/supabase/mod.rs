@@ -1,5 +1,9 @@
 //! A Supabase project, for which rowcall's own stack stands in, and doubles that do what no project should.
 
+mod access;
 mod conformance;
-mod project;
+mod hostile;
+mod live;
+pub(crate) mod project;
+mod proxy;
 mod published;

@@ -11,7 +11,7 @@ use rowcall_backend::{
     supabase::{Identity, SupabaseBackend, SupabaseConfig, SupabaseDriver},
 };
 use rowcall_core::{
-    Clock, MachineId, TableName, TaskRef,
+    Clock, IdSource, MachineId, TableName, TaskRef,
     ports::{Coordinator, TaskAdmin},
 };
 use rowcall_stack::stack::{Stack, StackConfig, loopback};
@@ -27,6 +27,21 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         #[expect(clippy::disallowed_methods, reason = "the one edge of these tests")]
         Timestamp::now()
+    }
+}
+
+/// Ids that no other test has: a project's replication slot is named by one.
+#[derive(Debug)]
+pub(crate) struct RandomIds;
+
+impl IdSource for RandomIds {
+    fn uuid(&self) -> Uuid {
+        #[expect(clippy::disallowed_methods, reason = "the one edge of these tests")]
+        Uuid::new_v4()
+    }
+
+    fn unit(&self) -> f64 {
+        0.5
     }
 }
 
@@ -46,7 +61,7 @@ pub(crate) struct Project {
     pub(crate) client: Client,
     pub(crate) setup: Setup,
     /// Dropped last: the stack's connections go first.
-    pub(crate) db: TestDb,
+    _db: TestDb,
 }
 
 impl Project {
@@ -70,7 +85,7 @@ impl Project {
             keys,
             client,
             setup,
-            db,
+            _db: db,
         }
     }
 
