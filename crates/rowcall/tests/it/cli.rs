@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{Daemon, Database, command, run, shell_app};
 
 /// Runs a reading command beside a daemon and parses its output.
-pub async fn json(daemon: &Daemon, url: &str, args: &[&str]) -> Value {
+pub(crate) async fn json(daemon: &Daemon, url: &str, args: &[&str]) -> Value {
     let output = command(&daemon.path()).env("ROWCALL_DATABASE_URL", url).args(args).output().await.unwrap();
     assert!(output.status.success(), "{args:?}: {}", stderr(&output));
     serde_json::from_slice(&output.stdout).expect("data on standard output is JSON")

@@ -28,7 +28,7 @@ const RECORDER: &str = "
 
 /// One recorded change.
 #[derive(Clone, Debug)]
-pub struct Change {
+pub(crate) struct Change {
     at: Timestamp,
     status: String,
     machine: Option<String>,
@@ -36,11 +36,11 @@ pub struct Change {
     locked_at: Option<Timestamp>,
 }
 
-pub async fn record(client: &Client) {
+pub(crate) async fn record(client: &Client) {
     client.batch_execute(RECORDER).await.expect("the recorder");
 }
 
-pub async fn read(client: &Client) -> BTreeMap<Uuid, Vec<Change>> {
+pub(crate) async fn read(client: &Client) -> BTreeMap<Uuid, Vec<Change>> {
     let sql = "select task, at, status, machine, attempt, locked_at from public.history order by seq";
     let mut tasks: BTreeMap<Uuid, Vec<Change>> = BTreeMap::new();
     for row in client.query(sql, &[]).await.expect("the history") {
@@ -57,14 +57,14 @@ pub async fn read(client: &Client) -> BTreeMap<Uuid, Vec<Change>> {
 
 /// Numbers worth printing.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    pub tasks: usize,
-    pub claims: usize,
-    pub recovered: usize,
+pub(crate) struct Summary {
+    pub(crate) tasks: usize,
+    pub(crate) claims: usize,
+    pub(crate) recovered: usize,
 }
 
 /// Checks every task's history: leases never overlap, a task is completed exactly once and never touched again.
-pub fn check(history: &BTreeMap<Uuid, Vec<Change>>, ttl: Duration) -> Result<Summary, String> {
+pub(crate) fn check(history: &BTreeMap<Uuid, Vec<Change>>, ttl: Duration) -> Result<Summary, String> {
     let mut summary = Summary { tasks: history.len(), ..Summary::default() };
     for (task, changes) in history {
         let mut holder: Option<Change> = None;

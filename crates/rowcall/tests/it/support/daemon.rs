@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use super::{PATIENCE, until};
 
 /// The built program with a clean environment.
-pub fn command(data_dir: &Path) -> Command {
+pub(crate) fn command(data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rowcall"));
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", data_dir);
     command.current_dir(data_dir).args(["--data-dir"]).arg(data_dir);
@@ -26,7 +26,7 @@ pub fn command(data_dir: &Path) -> Command {
 }
 
 /// Runs a command of the program to its end.
-pub async fn run(data_dir: &Path, args: &[&str]) -> Output {
+pub(crate) async fn run(data_dir: &Path, args: &[&str]) -> Output {
     tokio::time::timeout(PATIENCE, command(data_dir).args(args).output())
         .await
         .unwrap_or_else(|_| panic!("rowcall {args:?} did not end"))
@@ -34,20 +34,20 @@ pub async fn run(data_dir: &Path, args: &[&str]) -> Output {
 }
 
 /// A running daemon.
-pub struct Daemon {
-    pub child: Child,
+pub(crate) struct Daemon {
+    pub(crate) child: Child,
     dir: TempDir,
-    pub name: String,
+    pub(crate) name: String,
 }
 
 impl Daemon {
     /// Starts a daemon called `name` on a database, with leases of three seconds and the given app.
-    pub async fn start(name: &str, url: &str, app: &Value) -> Self {
+    pub(crate) async fn start(name: &str, url: &str, app: &Value) -> Self {
         Self::start_with(name, url, app, &[]).await
     }
 
     /// The same with configuration variables on top.
-    pub async fn start_with(name: &str, url: &str, app: &Value, env: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start_with(name: &str, url: &str, app: &Value, env: &[(&str, &str)]) -> Self {
         let dir = scratch_dir();
         let daemon = Self::spawn(name, url, app, env, dir).await;
         daemon.ready().await;
@@ -75,7 +75,7 @@ impl Daemon {
     }
 
     /// Starts the same daemon again after its end: same data, same name.
-    pub async fn start_again(self, url: &str, app: &Value) -> Self {
+    pub(crate) async fn start_again(self, url: &str, app: &Value) -> Self {
         let Self { mut child, dir, name } = self;
         child.wait().await.expect("it has ended");
         let daemon = Self::spawn(&name, url, app, &[], dir).await;
@@ -102,11 +102,11 @@ impl Daemon {
         serde_json::from_str(&text).ok()
     }
 
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().to_path_buf()
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.path().join("daemon.log")).unwrap_or_default()
     }
 
@@ -115,19 +115,19 @@ impl Daemon {
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = self.pid().expect("it runs");
         kill(Pid::from_raw(pid), signal).expect("the signal is sent");
     }
 
     /// The local API's URL.
-    pub fn api(&self) -> String {
+    pub(crate) fn api(&self) -> String {
         let file = self.run_file().expect("it is up");
         format!("http://127.0.0.1:{}", file["api_port"])
     }
 
     /// Posts JSON text to the webhook of a task.
-    pub async fn report(&self, task: impl std::fmt::Display, body: impl Into<reqwest::Body>) -> (u16, Value) {
+    pub(crate) async fn report(&self, task: impl std::fmt::Display, body: impl Into<reqwest::Body>) -> (u16, Value) {
         let url = format!("{}/api/external-tasks/{task}/webhook", self.api());
         let answer = reqwest_client()
             .post(url)
@@ -141,7 +141,7 @@ impl Daemon {
     }
 
     /// Stops it softly and waits.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.signal(Signal::SIGTERM);
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it stops").expect("its status");
         assert!(status.success(), "{status}: {}", self.log());
@@ -149,12 +149,14 @@ impl Daemon {
 }
 
 /// A client with limits; the server is on this machine.
-pub fn reqwest_client() -> reqwest::Client {
+fn reqwest_client() -> reqwest::Client {
+    // Only the first call of a process installs it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().expect("a client")
 }
 
 /// An app whose tasks a shell script handles: rows written into `rtx_activities` directly.
-pub fn shell_app(script: &str, at_once: u32) -> Value {
+pub(crate) fn shell_app(script: &str, at_once: u32) -> Value {
     json!({
         "name": "test",
         "config": {

@@ -8,27 +8,27 @@ use uuid::Uuid;
 use super::until;
 
 /// A prepared database of one test.
-pub struct Database {
-    pub client: Client,
+pub(crate) struct Database {
+    pub(crate) client: Client,
     url: String,
     _db: Option<TestDb>,
 }
 
 /// A task as it is stored.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    pub id: Uuid,
-    pub status: String,
-    pub locked_by: Option<String>,
-    pub attempt: i32,
-    pub retry_count: i32,
-    pub error: Option<String>,
-    pub result: Option<Value>,
+pub(crate) struct Row {
+    pub(crate) id: Uuid,
+    pub(crate) status: String,
+    pub(crate) locked_by: Option<String>,
+    pub(crate) attempt: i32,
+    pub(crate) retry_count: i32,
+    pub(crate) error: Option<String>,
+    pub(crate) result: Option<Value>,
 }
 
 impl Database {
     /// A database of its own on the shared test server, migrated.
-    pub async fn create() -> Self {
+    pub(crate) async fn create() -> Self {
         let db = TestDb::create().await;
         let client = db.connect().await;
         let url = db.url();
@@ -36,7 +36,7 @@ impl Database {
     }
 
     /// A database that somebody else runs.
-    pub async fn at(url: &str) -> Self {
+    pub(crate) async fn at(url: &str) -> Self {
         let client = rowcall_backend::postgres::connect(url).await.expect("the database answers");
         Self::prepare(client, url.to_owned(), None).await
     }
@@ -46,21 +46,21 @@ impl Database {
         Self { client, url, _db: db }
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// A row written directly into the table of tasks.
-    pub async fn add_task(&self, raw_data: &Value) -> Uuid {
+    pub(crate) async fn add_task(&self, raw_data: &Value) -> Uuid {
         let sql = "insert into public.rtx_activities (raw_data) values ($1) returning id";
         self.client.query_one(sql, &[raw_data]).await.expect("a task").get(0)
     }
 
-    pub async fn task(&self, id: Uuid) -> Row {
+    pub(crate) async fn task(&self, id: Uuid) -> Row {
         self.tasks("where id = $1", &[&id]).await.pop().expect("the task is there")
     }
 
-    pub async fn all_tasks(&self) -> Vec<Row> {
+    pub(crate) async fn all_tasks(&self) -> Vec<Row> {
         self.tasks("order by created_at, id", &[]).await
     }
 
@@ -84,8 +84,8 @@ impl Database {
 
     /// Waits until a task is in a state.
     #[track_caller]
-    pub fn becomes(&self, id: Uuid, status: &str) -> impl Future<Output = Row> {
-        until(status, async move || {
+    pub(crate) fn becomes(&self, id: Uuid, status: &str) -> impl Future<Output = Row> {
+        until(status, move || async move {
             let row = self.task(id).await;
             if row.status == status { Ok(row) } else { Err(row) }
         })

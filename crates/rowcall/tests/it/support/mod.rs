@@ -4,6 +4,6 @@ mod daemon;
 mod database;
 mod wait;
 
-pub use daemon::{Daemon, command, reqwest_client, run, shell_app};
-pub use database::{Database, Row};
-pub use wait::{PATIENCE, until};
+pub(crate) use daemon::{Daemon, command, run, shell_app};
+pub(crate) use database::Database;
+pub(crate) use wait::{PATIENCE, until};

@@ -5,14 +5,14 @@ use std::{fmt::Debug, future::Future, panic::Location, time::Duration};
 use tokio::time::Instant;
 
 /// The limit: far above what anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a condition that nobody announces is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Looks until `found` gives a value, and panics with what it saw last when it never does.
 #[track_caller]
-pub fn until<T, S: Debug, F: Future<Output = Result<T, S>>>(
+pub(crate) fn until<T, S: Debug, F: Future<Output = Result<T, S>>>(
     what: &str,
     mut found: impl FnMut() -> F,
 ) -> impl Future<Output = T> {
