@@ -62,7 +62,10 @@ pub struct QueueBackend {
 pub(super) struct Inner {
     pub(super) database: Database,
     pub(super) specs: Vec<QueueSpec>,
+    /// The tables of the specs, in their order: how tasks are named.
+    tables: Vec<TableName>,
     by_table: HashMap<TableName, usize>,
+    pub(super) meters: Vec<Meters>,
     layout: RwLock<Arc<Layout>>,
     pub(super) in_flight: Mutex<InFlight>,
     pub(super) pauses: Mutex<Pauses>,
@@ -72,6 +75,30 @@ pub(super) struct Inner {
     /// Queues whose messages we made visible at another time.
     changed: Mutex<BTreeSet<usize>>,
     change: Notify,
+}
+
+/// The meters of one queue, looked up once.
+pub(super) struct Meters {
+    pub(super) waited: metrics::Histogram,
+    pub(super) dead_letters: metrics::Counter,
+    pub(super) fenced: metrics::Counter,
+}
+
+impl Meters {
+    fn of(queue: &QueueName) -> Self {
+        let name = queue.as_str().to_owned();
+        Self {
+            waited: metrics::histogram!("rowcall_queue_wait_seconds", "queue" => name.clone()),
+            dead_letters: metrics::counter!("rowcall_queue_dead_letters_total", "queue" => name.clone()),
+            fenced: metrics::counter!("rowcall_queue_fenced_total", "queue" => name),
+        }
+    }
+}
+
+impl std::fmt::Debug for Meters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meters")
+    }
 }
 
 /// A row of an answer.
@@ -113,6 +140,8 @@ impl QueueBackend {
         }
         let inner = Inner {
             database,
+            tables: specs.iter().map(|spec| spec.name.table()).collect(),
+            meters: specs.iter().map(|spec| Meters::of(&spec.name)).collect(),
             specs,
             by_table,
             layout: RwLock::default(),
@@ -207,7 +236,7 @@ impl QueueBackend {
 
     pub(super) fn task_ref(&self, queue: usize, id: i64) -> TaskRef {
         TaskRef {
-            table: self.inner.specs[queue].name.table(),
+            table: self.inner.tables[queue].clone(),
             id: TaskId::Key(id.to_string().into()),
         }
     }

@@ -10,7 +10,7 @@ use super::{
     backend::{Answer, MAX_QUEUES_AT_ONCE, QueueBackend},
     error::QueueError,
     layout::Layout,
-    statement::{ClaimPart, Kind, Leases, Statement},
+    statement::{ClaimPart, Kind, Statement},
 };
 
 /// A claim that found messages to give up reads again, this many times at most.
@@ -40,7 +40,7 @@ impl Claim {
         backend: &QueueBackend,
         layout: &Layout,
         statement: &mut Statement,
-        settled: Option<(usize, &Leases)>,
+        settled: Option<(usize, &[i64])>,
     ) {
         let parts: Vec<ClaimPart<'_>> = self
             .queues
@@ -116,12 +116,11 @@ impl QueueBackend {
                     given_up += 1;
                     tracing::warn!(%queue, msg_id = answer.id, attempts = answer.attempt,
                         "gave up a message: none of its attempts ended");
-                    metrics::counter!("rowcall_queue_dead_letters_total", "queue" => queue.to_string()).increment(1);
+                    self.inner.meters[answer.queue].dead_letters.increment(1);
                 }
                 Kind::Claimed => {
                     if let Some(waited) = answer.waited() {
-                        metrics::histogram!("rowcall_queue_wait_seconds", "queue" => queue.to_string())
-                            .record(waited);
+                        self.inner.meters[answer.queue].waited.record(waited);
                     }
                     claimed.push((answer.id, self.claimed(machine, &answer)));
                 }

@@ -43,6 +43,13 @@ impl InFlight {
         self.held.remove(&(queue, id))?.popped
     }
 
+    /// Whether the lease on a message may have run out by then; true for one we know nothing of.
+    pub(super) fn ends_before(&self, queue: usize, id: i64, then: Instant) -> bool {
+        self.held
+            .get(&(queue, id))
+            .is_none_or(|held| held.until < then)
+    }
+
     /// How many messages of a queue are held. Leases that ran out are forgotten, so this is bounded by what can be held.
     pub(super) fn count(&mut self, queue: usize, now: Instant) -> u32 {
         self.held.retain(|_, held| held.until > now);

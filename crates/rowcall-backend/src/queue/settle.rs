@@ -1,6 +1,9 @@
 //! Settling, renewing and releasing, always fenced by the number of reads.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use rowcall_core::{
     LeaseKey,
@@ -19,6 +22,9 @@ use super::{
 
 /// Error messages are stored in dead letters; longer ones are cut.
 const MAX_ERROR_BYTES: usize = 8 * 1024;
+
+/// A lease that ends this soon may have run out by the database's clock.
+const CLOSE: Duration = Duration::from_secs(5);
 
 /// The settlements of one queue.
 #[derive(Default)]
@@ -57,20 +63,36 @@ impl QueueSettlement {
         statement.give_up(i, spec, tables, &self.dead, &self.errors);
     }
 
-    /// Failures make messages visible at times that no trigger tells, and may pause the queue.
+    /// Counts what was written, pauses a queue that only fails, and has somebody look at when messages become visible again,
+    /// which no trigger tells.
     fn note(&self, queue: usize, backend: &QueueBackend) {
-        if !self.retry.is_empty() || !self.dead.is_empty() {
+        let spec = &backend.specs()[queue];
+        let (dead, retry) = (self.dead.ids.len(), self.retry.ids.len());
+        backend.inner.meters[queue]
+            .dead_letters
+            .increment(dead as u64);
+        backend.inner.pauses.lock().note(
+            queue,
+            self.done.ids.len(),
+            dead + retry,
+            spec.pause,
+            tokio::time::Instant::now(),
+        );
+        let homeless = |attempt: &i32| spec.exhausted(attempt.unsigned_abs());
+        if self.retry.attempts.iter().any(homeless) {
+            tracing::error!(queue = %spec.name, dead_letters = spec.dead_letters.as_ref().map(QueueName::as_str),
+                "the dead letter queue does not exist: messages that should go there are tried again; create it");
+        }
+        if dead + retry > 0 {
             backend.note_change(queue);
         }
     }
 
-    fn all(&self) -> Leases {
-        let mut all = self.done.clone();
-        for leases in [&self.retry, &self.dead] {
-            all.ids.extend(&leases.ids);
-            all.attempts.extend(&leases.attempts);
-        }
-        all
+    /// Every message that this settles.
+    fn ids(&self) -> impl Iterator<Item = i64> {
+        [&self.done, &self.retry, &self.dead]
+            .into_iter()
+            .flat_map(|leases| leases.ids.iter().copied())
     }
 }
 
@@ -126,9 +148,9 @@ impl QueueBackend {
             Some(place) if held.contains(&place) => Fence::Held,
             Some((queue, id)) => {
                 self.inner.in_flight.lock().end(queue, id);
+                self.inner.meters[queue].fenced.increment(1);
                 let queue = &self.specs()[queue].name;
                 tracing::warn!(%queue, msg_id = id, attempt = key.attempt, "the lease on a message was lost");
-                metrics::counter!("rowcall_queue_fenced_total", "queue" => queue.to_string()).increment(1);
                 Fence::Lost
             }
             None => Fence::Lost,
@@ -167,25 +189,6 @@ impl QueueBackend {
             let entry = work.entry(queue).or_default();
             for (id, attempt, one) in ones {
                 entry.push(spec, gives_up, id, attempt, &one.verdict);
-            }
-            let failed = entry.retry.ids.len() + entry.dead.ids.len();
-            self.inner.pauses.lock().note(
-                queue,
-                entry.done.ids.len(),
-                failed,
-                spec.pause,
-                tokio::time::Instant::now(),
-            );
-            count_dead(&spec.name, entry.dead.ids.len());
-            if entry
-                .retry
-                .ids
-                .iter()
-                .zip(&entry.retry.attempts)
-                .any(|(_, attempt)| spec.exhausted(attempt.unsigned_abs()))
-            {
-                tracing::error!(queue = %spec.name, dead_letters = spec.dead_letters.as_ref().map(QueueName::as_str),
-                    "the dead letter queue does not exist: messages that should go there are tried again; create it");
             }
         }
         (sorted.popped, work)
@@ -226,10 +229,18 @@ impl QueueBackend {
         let layout = self.layout();
         let mut statement = Statement::default();
         one.write(queue, self, &layout, &mut statement);
-        let settled = one.all();
-        // What is being settled makes room for as many of the same queue.
-        self.ended(&settled.ids.iter().map(|id| (queue, *id)).collect());
-        Claim::batch(queues, batch).write(self, &layout, &mut statement, Some((queue, &settled)));
+        // What is being settled makes room for as many of the same queue; it must not be read again by this statement.
+        let soon = tokio::time::Instant::now() + CLOSE;
+        let again: Vec<i64> = {
+            let mut in_flight = self.inner.in_flight.lock();
+            let again = one
+                .ids()
+                .filter(|id| in_flight.ends_before(queue, *id, soon))
+                .collect();
+            one.ids().for_each(|id| drop(in_flight.end(queue, id)));
+            again
+        };
+        Claim::batch(queues, batch).write(self, &layout, &mut statement, Some((queue, &again)));
         let answers = self
             .run("settling and claiming messages", statement)
             .await?;
@@ -289,9 +300,7 @@ impl QueueBackend {
         };
         for (queue, message) in popped {
             let name = &self.specs()[queue].name;
-            self.store()
-                .send(name, &message, std::time::Duration::ZERO)
-                .await?;
+            self.store().send(name, &message, Duration::ZERO).await?;
         }
         let queues: HashSet<usize> = held.iter().map(|(queue, _)| *queue).collect();
         self.announce(&queues).await;
@@ -342,11 +351,4 @@ fn held_of(answers: &[Answer]) -> impl Iterator<Item = (usize, i64)> {
         .iter()
         .filter(|answer| answer.kind == Kind::Held)
         .map(|answer| (answer.queue, answer.id))
-}
-
-fn count_dead(queue: &QueueName, dead: usize) {
-    if dead > 0 {
-        metrics::counter!("rowcall_queue_dead_letters_total", "queue" => queue.to_string())
-            .increment(dead as u64);
-    }
 }

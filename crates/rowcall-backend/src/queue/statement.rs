@@ -108,7 +108,7 @@ impl Statement {
         &mut self,
         limit: i64,
         queues: &[ClaimPart<'_>],
-        settled: Option<(usize, &Leases)>,
+        settled: Option<(usize, &[i64])>,
     ) {
         let limit = self.bind(limit);
         let mut taken = String::new();
@@ -116,16 +116,14 @@ impl Statement {
             let i = part.queue;
             let cap = self.bind(part.cap);
             let room = format!("greatest(least({cap}::bigint, {limit}::bigint{taken}), 0)");
-            let own = settled
-                .filter(|(queue, _)| *queue == i)
-                .map(|(_, leases)| leases);
+            let own = settled.filter(|(queue, _)| *queue == i).map(|(_, ids)| ids);
             self.claim_one(part, &room, own);
             // Reading this count makes PostgreSQL run the earlier queue to its end first.
             let _ = write!(taken, " - (select count(*) from r{i})");
         }
     }
 
-    fn claim_one(&mut self, part: &ClaimPart<'_>, room: &str, settled: Option<&Leases>) {
+    fn claim_one(&mut self, part: &ClaimPart<'_>, room: &str, settled: Option<&[i64]>) {
         let &ClaimPart {
             queue: i,
             spec,
@@ -153,7 +151,7 @@ impl Statement {
             let _ = write!(filter, " and msg_id = {id}::bigint");
         }
         if let Some(settled) = settled.filter(|settled| !settled.is_empty()) {
-            let ids = self.bind(settled.ids.clone());
+            let ids = self.bind(settled.to_vec());
             let _ = write!(filter, " and msg_id <> all ({ids}::bigint[])");
         }
         let direction = if part.newest_first { "desc" } else { "asc" };
