@@ -6,12 +6,11 @@ use axum::Json;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
+use axum::http::{HeaderMap, Request, Response, StatusCode};
 use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use rowcall_realtime::Version;
 use serde_json::json;
-use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use super::api;
 use super::session::Session;
@@ -23,14 +22,9 @@ use super::ws::{self, Upgrade};
 /// Most of a request to the HTTP API that is not payload.
 const ENVELOPE_BYTES: usize = 1_048_576;
 
-/// The routes, to be nested under `/realtime/v1` (and `/socket`, for clients of the bare server).
+/// The routes, to be nested under `/realtime/v1` (and `/socket`, for clients of the bare server). CORS is the gateway's.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let body_limit = shared.limits.broadcast_bytes + ENVELOPE_BYTES;
-    // Browsers use the HTTP API; keys are in headers, never in cookies, so any origin may.
-    let cors = CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
-        .allow_headers(AllowHeaders::mirror_request());
     Router::new()
         .route("/websocket", get(websocket))
         .route("/api/broadcast", post(api::batch))
@@ -40,7 +34,6 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             get(|| async { Json(json!({"message": "Success"})) }),
         )
         .layer(DefaultBodyLimit::max(body_limit))
-        .layer(cors)
         .with_state(shared)
 }
 

@@ -27,6 +27,10 @@ use super::topic::{ChannelId, Member, TopicKey};
 /// The end of a token is looked at this often at least, in case the clock was set or the machine slept.
 const EXPIRY_CHECK: Duration = Duration::from_mins(5);
 
+/// How long a join with `wait` waits for its subscription when it does not say, and at most.
+const WAIT_DEFAULT: Duration = Duration::from_secs(15);
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
 /// A join that was read from the wire.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -60,10 +64,29 @@ pub(crate) struct Renewed {
 
 /// Asks the database what a join needs to know; the reason of the refusal otherwise.
 pub(crate) async fn prepare(shared: Arc<Shared>, request: Request) -> Result<Prepared, String> {
-    let limit = shared.limits.join_timeout;
+    let options = &request.join.config.changes;
+    let waits = options.wait && !request.join.config.bindings.is_empty();
+    let limit = if waits {
+        let asked = options
+            .timeout_ms
+            .map_or(WAIT_DEFAULT, Duration::from_millis);
+        asked.min(WAIT_MAX)
+    } else {
+        shared.limits.join_timeout
+    };
     tokio::time::timeout(limit, prepare_within(&shared, request))
         .await
-        .unwrap_or_else(|_| Err(QueryError::Timeout(limit).reason()))
+        .unwrap_or_else(|_| Err(late(limit, waits)))
+}
+
+fn late(limit: Duration, waits: bool) -> String {
+    if waits {
+        let limit = limit.as_millis();
+        return format!(
+            "PostgresChangesSubscribeTimeout: Timed out after {limit}ms waiting for the postgres_changes subscription"
+        );
+    }
+    QueryError::Timeout(limit).reason()
 }
 
 async fn prepare_within(shared: &Arc<Shared>, mut request: Request) -> Result<Prepared, String> {
@@ -84,6 +107,13 @@ async fn prepare_within(shared: &Arc<Shared>, mut request: Request) -> Result<Pr
         })
     });
     let subscription = subscribe(shared, &request.verified, wanted.as_ref(), true).await?;
+    if request.join.config.changes.wait
+        && let Some(Err(message)) = subscription
+            .as_ref()
+            .map(|subscription| &subscription.notice)
+    {
+        return Err(format!("RealtimeDisabledForConfiguration: {message}"));
+    }
     Ok(Prepared {
         request,
         rights,
@@ -232,7 +262,7 @@ impl Prepared {
             outbox: Arc::clone(outbox),
             version,
             reads: self.rights.reads,
-            replayed: (!ids.is_empty()).then(|| Box::new(ids)),
+            replayed: (!ids.is_empty()).then_some(ids),
             from: self.rights.from,
         };
         let wants_changes = self.wanted.is_some();

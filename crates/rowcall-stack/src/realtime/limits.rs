@@ -86,7 +86,7 @@ impl Default for Limits {
             queued_frames: 65_536,
             slow_patience: Duration::from_secs(2),
             write_timeout: Duration::from_secs(30),
-            silence: Duration::from_secs(60),
+            silence: Duration::from_mins(1),
             without_channel: Duration::from_mins(10),
             change_bytes: 1_048_576,
             ring_bytes: 16 * 1024 * 1024,

@@ -1,5 +1,7 @@
 //! Messages on their way out: encoded once per protocol version, WebSocket header included, and shared by all sockets.
 
+use std::cell::OnceCell;
+
 use bytes::Bytes;
 use rowcall_realtime::binary::{Encoding, UserBroadcast};
 use rowcall_realtime::frame::push_json_string;
@@ -101,27 +103,25 @@ pub(crate) fn event_object(event: &str, payload: &str, meta: &str) -> String {
 /// A broadcast and its encodings, made when the first receiver of a version is met.
 pub(crate) struct Shared<'a> {
     broadcast: &'a Broadcast<'a>,
-    v1: Option<Option<Bytes>>,
-    v2: Option<Option<Bytes>>,
+    v1: OnceCell<Option<Bytes>>,
+    v2: OnceCell<Option<Bytes>>,
 }
 
 impl<'a> Shared<'a> {
     pub(crate) fn new(broadcast: &'a Broadcast<'a>) -> Self {
         Self {
             broadcast,
-            v1: None,
-            v2: None,
+            v1: OnceCell::new(),
+            v2: OnceCell::new(),
         }
     }
 
-    pub(crate) fn frame(&mut self, version: Version) -> Option<Bytes> {
-        let broadcast = self.broadcast;
+    pub(crate) fn frame(&self, version: Version) -> Option<Bytes> {
         let slot = match version {
-            Version::V1 => &mut self.v1,
-            Version::V2 => &mut self.v2,
+            Version::V1 => &self.v1,
+            Version::V2 => &self.v2,
         };
-        slot.get_or_insert_with(|| broadcast.encode(version))
-            .clone()
+        slot.get_or_init(|| self.broadcast.encode(version)).clone()
     }
 }
 
@@ -148,7 +148,7 @@ mod tests {
                 payload: b"[1]",
             },
         };
-        let mut shared = Shared::new(&broadcast);
+        let shared = Shared::new(&broadcast);
         [Version::V1, Version::V2]
             .map(|version| shared.frame(version).map(|frame| unframed(&frame).to_vec()))
     }

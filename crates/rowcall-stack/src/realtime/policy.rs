@@ -71,7 +71,7 @@ pub(crate) async fn rights(
     let attempt = |name: &'static str| client.batch_execute(name);
     let (
         begin,
-        probed,
+        probe_rows,
         set,
         _,
         reads_broadcast,
@@ -106,7 +106,7 @@ pub(crate) async fn rights(
         client.batch_execute("rollback"),
     );
     begin?;
-    probed?;
+    probe_rows?;
     let position: String = set?.get(0);
     let reads = |what, result: Result<Option<_>, tokio_postgres::Error>| match result {
         Ok(row) => row.is_some(),
@@ -151,7 +151,7 @@ pub(crate) async fn may_send(
     let role = &*identity.role;
     let set_parameters: [&(dyn ToSql + Sync); 4] = [&role, &topic, &claims, &subject];
     let write_parameters: [&(dyn ToSql + Sync); 2] = [&topic, &"broadcast"];
-    let (begin, set, sent, _) = tokio::join!(
+    let (begin, set, inserted, _) = tokio::join!(
         biased;
         client.batch_execute("begin"),
         client.execute(&settings, &set_parameters),
@@ -160,7 +160,7 @@ pub(crate) async fn may_send(
     );
     begin?;
     set?;
-    match sent {
+    match inserted {
         Ok(_) => Ok(true),
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(false),
         Err(error) => Err(error.into()),

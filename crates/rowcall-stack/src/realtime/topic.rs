@@ -50,7 +50,7 @@ pub(crate) struct Member {
     pub(crate) version: Version,
     pub(crate) reads: Reads,
     /// Ids of messages that were replayed to it and must not come again.
-    pub(crate) replayed: Option<Box<HashSet<Uuid>>>,
+    pub(crate) replayed: Option<HashSet<Uuid>>,
     /// Stored messages committed before this place in the WAL are not for it.
     pub(crate) from: u64,
 }
@@ -137,7 +137,7 @@ impl Topic {
         except: Option<ChannelId>,
         stored: Option<StoredOrigin>,
     ) -> Vec<Arc<Outbox>> {
-        let mut shared = Shared::new(broadcast);
+        let shared = Shared::new(broadcast);
         let inner = self.inner.lock();
         let mut pressed = Vec::new();
         for (channel, member) in &inner.members {

@@ -10,12 +10,12 @@ use rowcall_realtime::{Outgoing, Version, event};
 use super::plan::{Place, Plan};
 use super::predicate::Verdict;
 use super::question::{Asked, Questions};
-use super::record::Change;
+use super::record::{Change, Seen};
 use super::visibility::{self, Check, Sight};
 use crate::realtime::database::{Database, QueryError};
 use crate::realtime::limits::Limits;
 use crate::realtime::message::encode;
-use crate::realtime::outbox::{Outbox, Pressure};
+use crate::realtime::outbox::{self, Outbox, Pressure};
 
 /// A change with the plan of its table.
 pub(crate) type Planned<'a> = (&'a Change, &'a Plan);
@@ -168,7 +168,11 @@ fn apply<'a>(
         .iter()
         .zip(&place.predicate_columns)
     {
-        let value = change.filter_value(column)?;
+        let value = match change.filter_value(column) {
+            Seen::Unknown => return None,
+            Seen::Null => None,
+            Seen::Text(text) => Some(text),
+        };
         match predicate.apply(value) {
             Verdict::Holds => {}
             Verdict::Fails => return None,
@@ -183,33 +187,40 @@ fn apply<'a>(
     Some(asked)
 }
 
-/// Sends what was worked out, in order. Returns the outboxes that are getting full.
-pub(crate) fn send(
+/// Sends what was worked out, in order. Between two changes it waits for sockets that are getting full, so that a burst does
+/// not close those that read.
+pub(crate) async fn send(limits: &Limits, batch: &[Planned<'_>], resolved: &Resolved) {
+    for (&planned, places) in batch.iter().zip(&resolved.places) {
+        let pressed = send_one(limits, planned, places);
+        if !pressed.is_empty() {
+            outbox::relieve(&pressed, limits.slow_patience).await;
+        }
+    }
+}
+
+/// Sends one change. Returns the outboxes that are getting full.
+fn send_one(
     limits: &Limits,
-    batch: &[Planned<'_>],
-    resolved: &Resolved,
+    (change, plan): Planned<'_>,
+    places: &[(usize, Sight)],
 ) -> Vec<Arc<Outbox>> {
     let mut pressed: Vec<Arc<Outbox>> = Vec::new();
-    for ((change, plan), places) in batch.iter().zip(&resolved.places) {
-        let mut writer = Writer::new(change, plan, limits.change_bytes);
-        let mut rest = places.as_slice();
-        while let Some(&(first, _)) = rest.first() {
-            let audience = &plan.places[first].interest.audience;
-            let same_channel = |&&(place, _): &&(usize, Sight)| {
-                plan.places[place].interest.audience.channel == audience.channel
-            };
-            let count = rest.iter().take_while(same_channel).count();
-            let (mine, others) = rest.split_at(count);
-            rest = others;
-            for frame in writer.frames(mine) {
-                if audience.outbox.push(frame) == Pressure::High {
-                    pressed.push(Arc::clone(&audience.outbox));
-                }
+    let mut writer = Writer::new(change, plan, limits.change_bytes);
+    let mut rest = places;
+    while let Some(&(first, _)) = rest.first() {
+        let audience = &plan.places[first].interest.audience;
+        let same_channel = |&&(place, _): &&(usize, Sight)| {
+            plan.places[place].interest.audience.channel == audience.channel
+        };
+        let count = rest.iter().take_while(same_channel).count();
+        let (mine, others) = rest.split_at(count);
+        rest = others;
+        for frame in writer.frames(mine) {
+            if audience.outbox.push(frame) == Pressure::High {
+                pressed.push(Arc::clone(&audience.outbox));
             }
         }
     }
-    pressed.sort_by_key(Arc::as_ptr);
-    pressed.dedup_by(|a, b| Arc::ptr_eq(a, b));
     pressed
 }
 

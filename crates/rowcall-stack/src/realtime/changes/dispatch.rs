@@ -1,6 +1,7 @@
 //! Takes decoded messages to their subscribers, in order, one batch at a time.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,9 +53,17 @@ pub(crate) struct Dispatcher {
 #[derive(Debug)]
 struct Table {
     message: RelationMessage,
-    /// Loaded when the first change comes. `Some(None)`: the table is gone.
-    relation: Option<Option<Arc<Relation>>>,
+    relation: Loaded,
     plan: Option<(u64, Arc<Plan>)>,
+}
+
+/// The catalogs' part of a table, loaded when its first change comes.
+#[derive(Debug)]
+enum Loaded {
+    NotYet,
+    /// The table has been dropped.
+    Gone,
+    Relation(Arc<Relation>),
 }
 
 impl Dispatcher {
@@ -104,14 +113,11 @@ impl Dispatcher {
                     Ok(resolved) => break resolved,
                     Err(error) => {
                         self.pause("row level security cannot be checked", &error)
-                            .await
+                            .await;
                     }
                 }
             };
-            let pressed = deliver::send(limits, batch, &resolved);
-            if !pressed.is_empty() {
-                outbox::relieve(&pressed, limits.slow_patience).await;
-            }
+            deliver::send(limits, batch, &resolved).await;
         }
     }
 
@@ -129,7 +135,7 @@ impl Dispatcher {
                     message.oid,
                     Table {
                         message,
-                        relation: None,
+                        relation: Loaded::NotYet,
                         plan: None,
                     },
                 );
@@ -164,8 +170,10 @@ impl Dispatcher {
     /// The table, loaded once for each description. When it was loaded just now, channels that wait for it are subscribed.
     async fn relation(&mut self, oid: u32) -> Option<Arc<Relation>> {
         let table = self.tables.get(&oid)?;
-        if let Some(relation) = &table.relation {
-            return relation.clone();
+        match &table.relation {
+            Loaded::NotYet => {}
+            Loaded::Gone => return None,
+            Loaded::Relation(relation) => return Some(Arc::clone(relation)),
         }
         let relation = loop {
             let load = async {
@@ -186,7 +194,9 @@ impl Dispatcher {
             self.check_again(dormant).await;
         }
         let table = self.tables.get_mut(&oid)?;
-        table.relation = Some(relation.clone());
+        table.relation = relation.as_ref().map_or(Loaded::Gone, |relation| {
+            Loaded::Relation(Arc::clone(relation))
+        });
         relation
     }
 
@@ -310,10 +320,9 @@ impl Dispatcher {
         let mut plans: HashMap<usize, Arc<Plan>> = HashMap::new();
         for change in &missed {
             let key = Arc::as_ptr(&change.relation).addr();
-            if !plans.contains_key(&key) {
+            if let Entry::Vacant(vacant) = plans.entry(key) {
                 let interests = registry.interests(&change.relation.schema, &change.relation.table);
-                let plan = self.build(&change.relation, interests).await;
-                plans.insert(key, Arc::new(plan));
+                vacant.insert(Arc::new(self.build(&change.relation, interests).await));
             }
         }
         let planned: Vec<Planned<'_>> = missed

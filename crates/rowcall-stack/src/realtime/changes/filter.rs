@@ -264,7 +264,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            parse(r##"a=eq."x, \"y\"""##).unwrap(),
+            parse(r#"a=eq."x, \"y\"""#).unwrap(),
             [one("a", Operator::Eq, false, r#"x, "y""#)]
         );
     }

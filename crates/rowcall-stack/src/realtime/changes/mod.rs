@@ -146,7 +146,7 @@ impl Changes {
             .is_err()
         {
             // The server is ending; so is whoever waits.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

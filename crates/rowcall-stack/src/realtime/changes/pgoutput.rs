@@ -89,7 +89,7 @@ pub(crate) struct Tuple(pub(crate) Vec<Cell>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cell {
     Null,
-    /// A TOASTed value that the update did not touch; it was not sent.
+    /// A `TOAST`ed value that the update did not touch; it was not sent.
     Unchanged,
     /// The text PostgreSQL prints.
     Text(Bytes),

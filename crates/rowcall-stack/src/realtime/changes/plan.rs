@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_postgres::Client;
 
-use super::record::{Change, ColumnSet};
+use super::record::{Change, ColumnSet, Seen};
 use super::relation::{Access, Relation};
 use super::subscription::Interest;
 use crate::realtime::token::Identity;
@@ -155,13 +155,11 @@ impl Plan {
             self.scanned.push(place);
             return;
         };
-        let index = match self.exact.iter().position(|(known, _)| *known == column) {
-            Some(index) => index,
-            None => {
-                self.exact.push((column, HashMap::new()));
-                self.exact.len() - 1
-            }
-        };
+        let known = self.exact.iter().position(|(known, _)| *known == column);
+        let index = known.unwrap_or_else(|| {
+            self.exact.push((column, HashMap::new()));
+            self.exact.len() - 1
+        });
         self.exact[index]
             .1
             .entry(text.to_owned())
@@ -178,7 +176,7 @@ impl Plan {
     pub(crate) fn candidates(&self, change: &Change) -> Vec<usize> {
         let mut candidates = self.scanned.clone();
         for (column, places) in &self.exact {
-            if let Some(Some(text)) = change.filter_value(*column)
+            if let Seen::Text(text) = change.filter_value(*column)
                 && let Some(found) = places.get(text)
             {
                 candidates.extend_from_slice(found);

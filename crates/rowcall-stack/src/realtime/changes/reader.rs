@@ -39,23 +39,28 @@ pub(crate) async fn read_loop(state: Arc<State>, mut commands: mpsc::Receiver<Ca
         has_streamed: false,
         state,
     };
-    let mut failures = 0;
+    let mut failures: u32 = 0;
     loop {
         let started = Instant::now();
-        let error = match reader.stream(&mut commands).await {
+        let mut is_late = false;
+        let error = match reader.stream(&mut commands, failures).await {
             Ok(()) => "the server ended the session".to_owned(),
             Err(error) => {
                 reader.heal(&error).await;
+                is_late = matches!(error, SlotError::Timeout(_));
                 error.to_string()
             }
         };
         if started.elapsed() > Duration::from_secs(10) {
             failures = 0;
         }
-        let pause = PAUSES[failures.min(PAUSES.len() - 1)];
-        failures += 1;
+        let step = usize::try_from(failures).unwrap_or(usize::MAX);
+        let pause = PAUSES[step.min(PAUSES.len() - 1)];
+        failures = failures.saturating_add(1);
         tracing::warn!(error, "changes cannot be read; trying again");
-        reader.state.status.send_replace(Status::Down(error));
+        if !(is_late && *reader.state.status.borrow() == Status::Connecting) {
+            reader.state.status.send_replace(Status::Down(error));
+        }
         let retry = Instant::now() + pause;
         // Clients that come back meanwhile are served from the ring.
         while let Ok(Some(catch_up)) = tokio::time::timeout_at(retry, commands.recv()).await {
@@ -91,13 +96,18 @@ struct Batch {
 }
 
 impl Reader {
-    async fn stream(&mut self, commands: &mut mpsc::Receiver<CatchUp>) -> Result<(), SlotError> {
+    async fn stream(
+        &mut self,
+        commands: &mut mpsc::Receiver<CatchUp>,
+        failures: u32,
+    ) -> Result<(), SlotError> {
         let state = Arc::clone(&self.state);
         let streaming = slot::open(
             &state.database,
             &state.slot,
             &state.application,
             self.has_streamed,
+            failures,
         )
         .await?;
         let mut client = streaming.client;

@@ -32,6 +32,15 @@ pub(crate) enum Row {
     Delete { old: OldTuple },
 }
 
+/// What a filter sees of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen<'a> {
+    /// There is nothing to look at: no filter on it holds.
+    Unknown,
+    Null,
+    Text(&'a str),
+}
+
 impl Change {
     pub(crate) fn kind(&self) -> ChangeEvent {
         match self.row {
@@ -41,9 +50,8 @@ impl Change {
         }
     }
 
-    /// The value of a column that filters look at: of the new row, or for a delete of the old identity. `None` where there
-    /// is no value to look at; the inner `None` is null.
-    pub(crate) fn filter_value(&self, column: usize) -> Option<Option<&str>> {
+    /// The value of a column that filters look at: of the new row, or for a delete of the old identity.
+    pub(crate) fn filter_value(&self, column: usize) -> Seen<'_> {
         let cell = match &self.row {
             Row::Insert { new } => new.get(column),
             Row::Update { old, new } => current(old.as_ref(), new, column),
@@ -54,15 +62,15 @@ impl Change {
                 old: OldTuple::Key(old),
             } => {
                 if !self.relation.columns[column].is_key {
-                    return None;
+                    return Seen::Unknown;
                 }
                 old.get(column)
             }
         };
         match cell {
-            Cell::Null => Some(None),
-            Cell::Unchanged => None,
-            Cell::Text(text) => std::str::from_utf8(text).ok().map(Some),
+            Cell::Null => Seen::Null,
+            Cell::Unchanged => Seen::Unknown,
+            Cell::Text(text) => std::str::from_utf8(text).map_or(Seen::Unknown, Seen::Text),
         }
     }
 

@@ -15,8 +15,13 @@ const PUBLICATIONS: &str = include_str!("../../../sql/realtime/publications.sql"
 const BUFFERED_EVENTS: usize = 1_024;
 /// How often the server hears what we have read.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-/// How long connecting and making the slot may take. Making one waits for transactions that are open.
-const SESSION_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long the first attempt to open a session may take; each further one has twice as long.
+///
+/// Making a slot waits for all transactions that are open. Some of them wait for us (`drop database` does, on the servers
+/// this was seen on), so waiting long at once would be a deadlock: an attempt is given up, which lets them finish.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long any attempt may take.
+const LONGEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How the server keeps its place in the WAL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +47,8 @@ pub(crate) enum SlotError {
     Busy { slot: String, pid: i32 },
     #[error("the replication session failed: {0}")]
     Session(PgWireError),
-    #[error("the replication session was not ready within {} s", SESSION_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("the replication session was not ready within {} s; transactions that stay open may be in its way", .0.as_secs())]
+    Timeout(Duration),
     #[error(transparent)]
     Query(#[from] QueryError),
     #[error("the database URL names no host to read changes from")]
@@ -77,19 +82,20 @@ pub(crate) struct Streaming {
 }
 
 /// Opens a session. `application` is unique to this server, so that a session of ours that is still there can be told from
-/// another server's. `had_slot` says whether a slot is expected.
+/// another server's. `had_slot` says whether a slot is expected, `failures` how many attempts there were before.
 pub(crate) async fn open(
     database: &Database,
     slot: &Slot,
     application: &str,
     had_slot: bool,
+    failures: u32,
 ) -> Result<Streaming, SlotError> {
-    tokio::time::timeout(
-        SESSION_TIMEOUT,
-        open_within(database, slot, application, had_slot),
-    )
-    .await
-    .unwrap_or(Err(SlotError::Timeout))
+    let timeout = FIRST_TIMEOUT
+        .saturating_mul(1 << failures.min(8))
+        .min(LONGEST_TIMEOUT);
+    tokio::time::timeout(timeout, open_within(database, slot, application, had_slot))
+        .await
+        .unwrap_or(Err(SlotError::Timeout(timeout)))
 }
 
 async fn open_within(

@@ -176,7 +176,7 @@ async fn check(
     Ok(want)
 }
 
-/// Has PostgreSQL try the comparison; the inner error is what is wrong with the segment.
+/// Has PostgreSQL try the comparison and print the literals as it prints values (`format` does, a cast to text not always); the inner error is what is wrong with the segment.
 async fn check_segment(
     client: &Client,
     identity: &Identity,
@@ -229,14 +229,14 @@ async fn check_segment(
     let left = format!("null::{type_sql}{collation_sql}");
     let sql = match operator {
         Operator::In => format!(
-            "select array(select pg_catalog.unnest($1::text[]::{type_sql}[])::text), \
+            "select array(select pg_catalog.format('%s', v) from pg_catalog.unnest($1::text[]::{type_sql}[]) v), \
                     {left} = any ($1::text[]::{type_sql}[])"
         ),
         _ if operator.is_pattern() => {
             format!("select $1::text[], '' {} ($1::text[])[1]", operator.sql())
         }
         _ => format!(
-            "select array[(($1::text[])[1]::{type_sql})::text], {left} {} ($1::text[])[1]::{type_sql}",
+            "select array[pg_catalog.format('%s', ($1::text[])[1]::{type_sql})], {left} {} ($1::text[])[1]::{type_sql}",
             operator.sql()
         ),
     };

@@ -187,7 +187,7 @@ impl Registry {
     fn shelve(&mut self, number: usize, interest: &Arc<Interest>) {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         let key = (interest.audience.channel, number);
-        let shelf = match (&interest.want.schema, &interest.want.table) {
+        let place = match (&interest.want.schema, &interest.want.table) {
             (Some(schema), Some(table)) => self
                 .tables
                 .entry(schema.clone())
@@ -197,7 +197,7 @@ impl Registry {
             (Some(schema), None) => self.schemas.entry(schema.clone()).or_default(),
             (None, _) => &mut self.everything,
         };
-        shelf.insert(key, Arc::clone(interest));
+        place.insert(key, Arc::clone(interest));
     }
 
     /// Removes a channel.

@@ -42,7 +42,7 @@ pub(crate) fn push_value(json: &mut String, shape: &Shape, text: &str) {
         Shape::Json => json.push_str(text),
         Shape::Bytes => push_json_string(json, text.strip_prefix(r"\x").unwrap_or(text)),
         Shape::Timestamp => {
-            push_json_string(json, &text.replacen(' ', "T", usize::from(is_date(text))))
+            push_json_string(json, &text.replacen(' ', "T", usize::from(is_date(text))));
         }
         Shape::TimestampTz => push_timestamptz(json, text),
         Shape::Text => push_json_string(json, text),

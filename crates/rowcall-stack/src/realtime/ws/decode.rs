@@ -207,9 +207,9 @@ mod tests {
     proptest! {
         #[test]
         fn messages_come_through_however_they_are_cut(
-            messages in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..70_000), any::<[u8; 4]>()), 1..4),
-            cut in 1_usize..5_000,
-            fragment in 1_usize..40_000,
+            messages in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..3_000), any::<[u8; 4]>()), 1..4),
+            cut in 1_usize..500,
+            fragment in 1_usize..2_000,
         ) {
             let mut wire = Vec::new();
             for (payload, mask) in &messages {
@@ -244,7 +244,8 @@ mod tests {
         }
 
         #[test]
-        fn our_frames_are_read_by_a_client(payload in prop::collection::vec(any::<u8>(), 0..70_000)) {
+        fn our_frames_are_read_by_a_client(length in 0_usize..70_000) {
+            let payload = vec![7; length];
             let frame = super::super::binary(&payload);
             let mut cursor = std::io::Cursor::new(&frame[..]);
             let (header, length) =
@@ -253,6 +254,20 @@ mod tests {
             prop_assert_eq!(usize::try_from(length)?, payload.len());
             let start = usize::try_from(cursor.position())?;
             prop_assert_eq!(&frame[start..], &payload[..]);
+        }
+    }
+
+    #[test]
+    fn every_form_of_a_length_is_read() {
+        for length in [0, 125, 126, 65_535, 65_536, 100_000] {
+            let payload = vec![7; length];
+            let mut decoder = Decoder::new(1_000_000);
+            decoder.feed(&masked(&payload, OpCode::Data(Data::Binary), true, [9; 4]));
+            assert_eq!(
+                decoder.next(),
+                Ok(Some(Incoming::Binary(payload))),
+                "{length}"
+            );
         }
     }
 

@@ -20,7 +20,7 @@ fn all_of(table: &str) -> Value {
     json!([{"event": "*", "schema": "public", "table": table}])
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bindings_are_echoed_and_every_kind_of_change_comes() {
     let server = server(ITEMS).await;
     for version in [Version::V1, Version::V2] {
@@ -86,7 +86,7 @@ async fn bindings_are_echoed_and_every_kind_of_change_comes() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_before_the_join_are_not_for_it() {
     let server = server(ITEMS).await;
     let mut client = Client::anon(&server).await;
@@ -109,7 +109,7 @@ async fn changes_before_the_join_are_not_for_it() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wildcards_cover_schemas_and_tables_that_come_later() {
     let server = server("create schema other; create table other.a (id int primary key)").await;
     let mut client = Client::service(&server).await;
@@ -152,7 +152,7 @@ async fn wildcards_cover_schemas_and_tables_that_come_later() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_is_subscribed_when_it_is_published_and_silent_when_no_longer() {
     let server = server("create table public.t (id int primary key)").await;
     let mut client = Client::anon(&server).await;
@@ -183,7 +183,7 @@ async fn a_table_is_subscribed_when_it_is_published_and_silent_when_no_longer() 
     assert_eq!(client.change().await["record"], json!({"id": 3}));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn columns_come_and_go_while_changes_flow() {
     let server = server(ITEMS).await;
     let mut client = Client::anon(&server).await;
@@ -227,7 +227,7 @@ async fn columns_come_and_go_while_changes_flow() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn old_records_follow_the_replica_identity() {
     let server = server(
         "create table public.t (id int, part int, body text, primary key (part, id));
@@ -269,7 +269,7 @@ async fn old_records_follow_the_replica_identity() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn columns_without_rights_are_left_out_and_keys_without_rights_are_errors() {
     let server = server(ITEMS).await;
     server
@@ -318,7 +318,7 @@ async fn columns_without_rights_are_left_out_and_keys_without_rights_are_errors(
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_is_too_large_keeps_its_small_values() {
     let server = server(ITEMS).await;
     let mut client = Client::anon(&server).await;
@@ -331,7 +331,7 @@ async fn a_change_that_is_too_large_keeps_its_small_values() {
     assert_eq!(change["record"], json!({"id": 1, "secret": "small"}));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unchanged_toasted_values_are_left_out_unless_the_old_row_is_known() {
     let server = server(
         "create table public.t (id int primary key, body text, n int);
@@ -361,7 +361,7 @@ async fn unchanged_toasted_values_are_left_out_unless_the_old_row_is_known() {
     assert_eq!(with["record"]["body"].as_str().unwrap().len(), 5000);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partitions_come_under_their_own_name_unless_published_by_the_root() {
     let server = server(
         "create table public.p (id int, day int, primary key (id, day)) partition by list (day);
@@ -381,7 +381,7 @@ async fn partitions_come_under_their_own_name_unless_published_by_the_root() {
     assert_eq!(client.change().await["table"], "p");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publication_row_filters_and_column_lists_apply() {
     let server = server("create table public.t (id int primary key, a int, b int)").await;
     let version: i32 = server
@@ -406,7 +406,7 @@ async fn publication_row_filters_and_column_lists_apply() {
     assert_eq!(client.all().await, []);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn selected_columns_come_with_the_primary_key() {
     let server = server(ITEMS).await;
     let mut client = Client::anon(&server).await;
@@ -451,7 +451,7 @@ async fn selected_columns_come_with_the_primary_key() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_binding_of_nothing_is_told_so_and_others_of_the_channel_live() {
     let server = server(ITEMS).await;
     let mut client = Client::anon(&server).await;
@@ -471,7 +471,7 @@ async fn a_binding_of_nothing_is_told_so_and_others_of_the_channel_live() {
     client.change().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_transaction_comes_in_order() {
     let server = server(ITEMS).await;
     let mut client = Client::anon(&server).await;
@@ -484,7 +484,7 @@ async fn a_large_transaction_comes_in_order() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_channel_that_left_gets_nothing_and_its_neighbour_does() {
     let server = server(ITEMS).await;
     let mut client = Client::anon(&server).await;
@@ -504,7 +504,7 @@ async fn a_channel_that_left_gets_nothing_and_its_neighbour_does() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_are_quoted_everywhere() {
     let server = server(
         "create schema \"od\"\"d-schema\";

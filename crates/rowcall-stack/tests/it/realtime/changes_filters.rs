@@ -49,104 +49,113 @@ async fn matched(
     ids
 }
 
-#[tokio::test]
+/// A filter, the rows that are inserted (column and SQL), and the numbers of those it lets through.
+type Case = (
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    &'static [i64],
+);
+
+const NUMBERS: [(&str, &str); 4] = [("i", "1"), ("i", "5"), ("i", "9"), ("i", "null")];
+const TEXTS: [(&str, &str); 4] = [
+    ("t", "'apple'"),
+    ("t", "'banana'"),
+    ("t", "'a,b'"),
+    ("t", "null"),
+];
+
+const CASES: &[Case] = &[
+    ("i=eq.5", &NUMBERS, &[1]),
+    ("i=neq.5", &NUMBERS, &[0, 2]),
+    ("i=not.eq.5", &NUMBERS, &[0, 2]),
+    ("i=lt.5", &NUMBERS, &[0]),
+    ("i=lte.5", &NUMBERS, &[0, 1]),
+    ("i=gt.5", &NUMBERS, &[2]),
+    ("i=gte.5", &NUMBERS, &[1, 2]),
+    ("i=not.gte.5", &NUMBERS, &[0]),
+    ("i=in.(1,9)", &NUMBERS, &[0, 2]),
+    ("i=not.in.(1,9)", &NUMBERS, &[1]),
+    ("i=is.null", &NUMBERS, &[3]),
+    ("i=not.is.null", &NUMBERS, &[0, 1, 2]),
+    ("i=isdistinct.5", &NUMBERS, &[0, 2, 3]),
+    ("i=not.isdistinct.5", &NUMBERS, &[1]),
+    ("i=gt.0,i=lt.9", &NUMBERS, &[0, 1]),
+    ("t=eq.apple", &TEXTS, &[0]),
+    ("t=gt.b", &TEXTS, &[1]),
+    ("t=like.%an%", &TEXTS, &[1]),
+    ("t=like.b_nana", &TEXTS, &[1]),
+    ("t=not.like.%an%", &TEXTS, &[0, 2]),
+    ("t=ilike.%AN%", &TEXTS, &[1]),
+    ("t=match.^a", &TEXTS, &[0, 2]),
+    ("t=imatch.^b", &TEXTS, &[1]),
+    ("t=not.imatch.^b", &TEXTS, &[0, 2]),
+    (r#"t=in.("a,b",apple)"#, &TEXTS, &[0, 2]),
+    (r#"t=eq."a,b""#, &TEXTS, &[2]),
+    (
+        "b=is.true",
+        &[("b", "true"), ("b", "false"), ("b", "null")],
+        &[0],
+    ),
+    (
+        "b=not.is.true",
+        &[("b", "true"), ("b", "false"), ("b", "null")],
+        &[1, 2],
+    ),
+    ("b=is.unknown", &[("b", "true"), ("b", "null")], &[1]),
+    ("b=eq.yes", &[("b", "true"), ("b", "false")], &[0]),
+    ("n=eq.1", &[("n", "1.00"), ("n", "1.01")], &[0]),
+    (
+        "f=lt.1e-3",
+        &[("f", "'NaN'"), ("f", "0.0001"), ("f", "'-Infinity'")],
+        &[1, 2],
+    ),
+    (
+        "u=eq.6F9619FF8B86D011B42D00C04FC964FF",
+        &[("u", "'6f9619ff-8b86-d011-b42d-00c04fc964ff'")],
+        &[0],
+    ),
+    (
+        "ts=gte.2026-01-01T00:00:00+01:00",
+        &[
+            ("ts", "'2025-12-31 23:00+00'"),
+            ("ts", "'2025-12-31 22:59+00'"),
+        ],
+        &[0],
+    ),
+    (
+        "ts=eq.2026-01-01T00:00:00+01:00",
+        &[("ts", "'2025-12-31 23:00+00'")],
+        &[0],
+    ),
+    ("m=eq.ok", &[("m", "'ok'"), ("m", "'sad'")], &[0]),
+    ("m=gt.sad", &[("m", "'ok'"), ("m", "'sad'")], &[0]),
+    (r#"a=eq."{1,2}""#, &[("a", "'{1,2}'"), ("a", "'{2}'")], &[0]),
+    (
+        r#"j=eq."{\"a\":1.0}""#,
+        &[("j", "'{\"a\": 1}'"), ("j", "'{}'")],
+        &[0],
+    ),
+    ("ci=lt.a", &[("ci", "'B'"), ("ci", "'b'")], &[0]),
+    ("  ", &NUMBERS, &[0, 1, 2, 3]),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_operator_means_what_sql_means() {
     let server = server(TABLE).await;
     let mut client = Client::anon(&server).await;
     let sentinel =
         json!([{"event": "INSERT", "schema": "public", "table": "t", "filter": "id=eq.999"}]);
     client.join_changes("realtime:sentinel", sentinel).await;
-    let numbers = [("i", "1"), ("i", "5"), ("i", "9"), ("i", "null")];
-    let texts = [
-        ("t", "'apple'"),
-        ("t", "'banana'"),
-        ("t", "'a,b'"),
-        ("t", "null"),
-    ];
-    let cases: Vec<(&str, &[(&str, &str)], &[i64])> = vec![
-        ("i=eq.5", &numbers, &[1]),
-        ("i=neq.5", &numbers, &[0, 2]),
-        ("i=not.eq.5", &numbers, &[0, 2]),
-        ("i=lt.5", &numbers, &[0]),
-        ("i=lte.5", &numbers, &[0, 1]),
-        ("i=gt.5", &numbers, &[2]),
-        ("i=gte.5", &numbers, &[1, 2]),
-        ("i=not.gte.5", &numbers, &[0]),
-        ("i=in.(1,9)", &numbers, &[0, 2]),
-        ("i=not.in.(1,9)", &numbers, &[1]),
-        ("i=is.null", &numbers, &[3]),
-        ("i=not.is.null", &numbers, &[0, 1, 2]),
-        ("i=isdistinct.5", &numbers, &[0, 2, 3]),
-        ("i=not.isdistinct.5", &numbers, &[1]),
-        ("i=gt.0,i=lt.9", &numbers, &[0, 1]),
-        ("t=eq.apple", &texts, &[0]),
-        ("t=gt.b", &texts, &[1]),
-        ("t=like.%an%", &texts, &[1]),
-        ("t=like.B_nana", &texts, &[1]),
-        ("t=not.like.%an%", &texts, &[0, 2]),
-        ("t=ilike.%AN%", &texts, &[1]),
-        ("t=match.^[a-c]", &texts, &[0, 2]),
-        ("t=imatch.^b", &texts, &[1]),
-        ("t=not.imatch.^b", &texts, &[0, 2]),
-        (r#"t=in.("a,b",apple)"#, &texts, &[0, 2]),
-        (r#"t=eq."a,b""#, &texts, &[2]),
-        (
-            "b=is.true",
-            &[("b", "true"), ("b", "false"), ("b", "null")],
-            &[0],
-        ),
-        (
-            "b=not.is.true",
-            &[("b", "true"), ("b", "false"), ("b", "null")],
-            &[1, 2],
-        ),
-        ("b=is.unknown", &[("b", "true"), ("b", "null")], &[1]),
-        ("b=eq.yes", &[("b", "true"), ("b", "false")], &[0]),
-        ("n=eq.1", &[("n", "1.00"), ("n", "1.01")], &[0]),
-        (
-            "f=lt.1e-3",
-            &[("f", "'NaN'"), ("f", "0.0001"), ("f", "'-Infinity'")],
-            &[1, 2],
-        ),
-        (
-            "u=eq.6F9619FF8B86D011B42D00C04FC964FF",
-            &[("u", "'6f9619ff-8b86-d011-b42d-00c04fc964ff'")],
-            &[0],
-        ),
-        (
-            "ts=gte.2026-01-01T00:00:00+01:00",
-            &[
-                ("ts", "'2025-12-31 23:00+00'"),
-                ("ts", "'2025-12-31 22:59+00'"),
-            ],
-            &[0],
-        ),
-        (
-            "ts=eq.2026-01-01T00:00:00+01:00",
-            &[("ts", "'2025-12-31 23:00+00'")],
-            &[0],
-        ),
-        ("m=eq.ok", &[("m", "'ok'"), ("m", "'sad'")], &[0]),
-        ("m=gt.sad", &[("m", "'ok'"), ("m", "'sad'")], &[0]),
-        ("a=eq.{1,2}", &[("a", "'{1,2}'"), ("a", "'{2}'")], &[0]),
-        (
-            r#"j=eq."{\"a\":1.0}""#,
-            &[("j", "'{\"a\": 1}'"), ("j", "'{}'")],
-            &[0],
-        ),
-        ("ci=lt.a", &[("ci", "'B'"), ("ci", "'b'")], &[0]),
-        ("  ", &numbers, &[0, 1, 2, 3]),
-    ];
-    for (filter, rows, expected) in cases {
+    for (filter, rows, expected) in CASES {
         assert_eq!(
             matched(&mut client, &server, filter, rows).await,
-            expected,
+            *expected,
             "{filter}"
         );
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn filters_that_make_no_sense_are_refused_with_a_reason() {
     let server = server(TABLE).await;
     server
@@ -193,7 +202,7 @@ async fn filters_that_make_no_sense_are_refused_with_a_reason() {
         .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn updates_are_filtered_by_the_new_row_and_deletes_by_the_identity() {
     let server = server(TABLE).await;
     server

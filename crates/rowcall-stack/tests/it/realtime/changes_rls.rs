@@ -39,13 +39,13 @@ async fn seen(client: &mut Client) -> Vec<(String, i64)> {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_token_sees_its_rows_and_service_role_sees_all() {
     let server = server(NOTES).await;
     server
         .execute("create policy everybody on public.notes for select to anon, authenticated using (id = 0)")
         .await;
-    let mut ann = user(&server, "ann").await;
+    let mut owner = user(&server, "ann").await;
     let mut bob = user(&server, "bob").await;
     let mut anon = Client::anon(&server).await;
     anon.join_changes("realtime:notes", notes()).await;
@@ -62,7 +62,7 @@ async fn each_token_sees_its_rows_and_service_role_sees_all() {
     let update = |id| ("UPDATE".to_owned(), id);
     // One batch is one state of the table: a row that changed hands in it is the new owner's.
     assert!(
-        seen(&mut ann)
+        seen(&mut owner)
             .await
             .iter()
             .all(|change| *change == insert(1))
@@ -79,7 +79,7 @@ async fn each_token_sees_its_rows_and_service_role_sees_all() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deletes_tell_everybody_the_key_and_no_more() {
     let server = server(NOTES).await;
     server
@@ -94,7 +94,7 @@ async fn deletes_tell_everybody_the_key_and_no_more() {
     assert_eq!(deleted["old_record"], json!({"id": 1}));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_that_raises_hurts_only_those_it_is_for() {
     let server = server(
         "create table public.t (id int primary key);
@@ -128,7 +128,7 @@ async fn a_policy_that_raises_hurts_only_those_it_is_for() {
     assert_eq!(bad.change().await["record"]["id"], 3);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_token_is_subscribed_with_its_own_rights() {
     let server = server(NOTES).await;
     let mut client = Client::anon(&server).await;
@@ -154,7 +154,7 @@ async fn a_new_token_is_subscribed_with_its_own_rights() {
     assert_eq!(client.change().await["record"]["id"], 4);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn policies_that_change_count_from_the_next_change_on() {
     let server = server(NOTES).await;
     let mut client = Client::anon(&server).await;
@@ -178,7 +178,7 @@ async fn policies_that_change_count_from_the_next_change_on() {
     assert!(next == 4 || next == 3, "{next}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_tokens_are_checked_together() {
     let server = server(NOTES).await;
     let mut users = Vec::new();
@@ -202,7 +202,7 @@ async fn many_tokens_are_checked_together() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn composite_and_text_keys_are_looked_up() {
     let server = server(
         "create table public.t (a text, b timestamptz, owner text, primary key (a, b));
@@ -226,7 +226,7 @@ async fn composite_and_text_keys_are_looked_up() {
     assert_eq!(client.change().await["record"]["a"], "c");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_without_rights_on_the_schema_sees_nothing() {
     let server = server(
         "create schema hidden; create table hidden.t (id int primary key);

@@ -1,3 +1,4 @@
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::changes::server;
@@ -65,7 +66,7 @@ const VALUES: [(&str, &[&str]); 42] = [
     ("timestamptz[]", &["{2026-01-02 03:04:05+00}"]),
     ("bool[]", &["{t,f}"]),
     ("public.mood", &["o\"k"]),
-    ("public.pair", &["(1,\"a \"\"b\"\"\",{1,2})", "(,,)"]),
+    ("public.pair", &["(1,\"a \"\"b\"\"\",\"{1,2}\")", "(,,)"]),
     ("public.pair[]", &["{\"(1,x,{})\"}"]),
     ("public.positive", &["7.50"]),
     ("public.names", &["{a,b}"]),
@@ -85,7 +86,7 @@ fn row(type_name: &str, number: usize) -> String {
     format!("{type_name} {number}")
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn values_are_what_to_jsonb_makes_of_them() {
     let columns: Vec<String> = (0..VALUES.len())
         .map(|n| format!("c{n} {}", VALUES[n].0))
@@ -141,7 +142,7 @@ async fn values_are_what_to_jsonb_makes_of_them() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn values_that_json_cannot_hold_have_a_form_of_their_own() {
     let server = server(
         "create table public.t (id int primary key, f float8, n numeric, b bytea, d float8[]);
@@ -164,7 +165,7 @@ async fn values_that_json_cannot_hold_have_a_form_of_their_own() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn numbers_keep_their_digits_in_the_text() {
     let server = server(
         "create table public.t (id int8 primary key, n numeric);
@@ -181,7 +182,6 @@ async fn numbers_keep_their_digits_in_the_text() {
     server
         .execute("insert into t values (9007199254740993, 12.50000)")
         .await;
-    use futures_util::StreamExt as _;
     loop {
         let message = client.socket.next().await.unwrap().unwrap();
         let text = message.to_text().unwrap_or_default();

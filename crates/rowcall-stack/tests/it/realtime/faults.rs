@@ -31,7 +31,7 @@ async fn until(server: &Server, query: &str) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_replication_session_loses_and_doubles_nothing() {
     let server = Server::start().await;
     server.execute(TABLE).await;
@@ -52,7 +52,7 @@ async fn a_cut_replication_session_loses_and_doubles_nothing() {
     assert_eq!(client.all().await, []);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_connection_may_break_under_load() {
     let server = Server::start().await;
     server.execute(TABLE).await;
@@ -76,7 +76,7 @@ async fn every_connection_may_break_under_load() {
     client.join_changes("realtime:b", bindings()).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_comes_back_gets_what_it_missed() {
     let server = Server::start().await;
     server.execute(TABLE).await;
@@ -106,7 +106,7 @@ async fn a_client_that_comes_back_gets_what_it_missed() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_was_lost_is_made_anew_and_clients_are_told_to_come_back() {
     let server = Server::start().await;
     server.execute(TABLE).await;
@@ -134,7 +134,7 @@ async fn a_slot_that_was_lost_is_made_anew_and_clients_are_told_to_come_back() {
     client.change().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_publication_that_is_made_anew_is_read_again() {
     let server = Server::start().await;
     server.execute(TABLE).await;
@@ -149,7 +149,7 @@ async fn a_publication_that_is_made_anew_is_read_again() {
     assert_eq!(client.change().await["record"]["id"], 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shutting_down_drops_the_slot() {
     let server = Server::start().await;
     let count = "select count(*) = 1 from pg_replication_slots where database = current_database()";
@@ -167,7 +167,7 @@ async fn shutting_down_drops_the_slot() {
     assert_eq!(left, 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_does_not_read_is_given_up_and_others_are_served() {
     let limits = Limits {
         queued_bytes: 1_000_000,
@@ -187,19 +187,26 @@ async fn a_client_that_does_not_read_is_given_up_and_others_are_served() {
         for n in 1..=400 {
             assert_eq!(quick.change().await["record"]["id"], n);
         }
+        quick
     });
     for n in 1..=400 {
         server
             .execute(&format!("insert into t values ({n}, repeat('x', 50000))"))
             .await;
     }
-    reader.await.unwrap();
-    let before = server.realtime().health().connections;
-    assert_eq!(before, 1, "the slow socket is closed");
-    drop(slow);
+    let quick = reader.await.unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while server.realtime().health().connections > 1 {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the slow socket is closed"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop((quick, slow));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_sockets_at_once_are_served() {
     let server = Server::start().await;
     server.execute(TABLE).await;

@@ -33,7 +33,7 @@ fn tracked(side: &Value, key: &str) -> Vec<Value> {
         .collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn state_comes_first_and_diffs_follow() {
     let server = Server::without_changes().await;
     let (mut one, one_ref) = joined(&server, Version::V2, "one", true).await;
@@ -69,7 +69,7 @@ async fn state_comes_first_and_diffs_follow() {
     assert_eq!(tracked(&diff.payload["leaves"], "one"), [json!({"n": 2})]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_key_on_two_sockets_has_two_metas_and_a_lost_socket_leaves() {
     let server = Server::without_changes().await;
     let (mut watcher, _) = joined(&server, Version::V2, "", true).await;
@@ -93,7 +93,7 @@ async fn one_key_on_two_sockets_has_two_metas_and_a_lost_socket_leaves() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn diffs_reach_channels_that_did_not_ask_for_the_state() {
     let server = Server::without_changes().await;
     let (mut quiet, _) = joined(&server, Version::V1, "q", false).await;
@@ -109,7 +109,7 @@ async fn diffs_reach_channels_that_did_not_ask_for_the_state() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_tracked_is_refused() {
     let limits = Limits {
         presence_bytes: 200,
@@ -164,7 +164,7 @@ async fn what_cannot_be_tracked_is_refused() {
     client.expect("phx_close").await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_calls_are_refused_first_and_then_end_the_channel() {
     let limits = Limits {
         presence_calls: 2,

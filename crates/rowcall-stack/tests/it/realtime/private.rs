@@ -45,7 +45,7 @@ async fn member(server: &Server, topic: &str, room: &str, config: Value) -> (Cli
     (client, join_ref)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn policies_decide_who_may_join() {
     let server = server().await;
     for (topic, room) in [("room:1", "2"), ("other", "1"), ("loud", "1")] {
@@ -70,7 +70,7 @@ async fn policies_decide_who_may_join() {
     member(&server, "realtime:room:1", "1", json!({})).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_public_and_a_private_topic_of_one_name_are_two() {
     let server = server().await;
     let (mut private, private_ref) = member(&server, "realtime:room:1", "1", json!({})).await;
@@ -98,7 +98,7 @@ async fn a_public_and_a_private_topic_of_one_name_are_two() {
     assert_eq!(private.all().await, []);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sending_and_tracking_have_policies_of_their_own() {
     let server = server().await;
     let topic = "realtime:room:1";
@@ -139,7 +139,7 @@ async fn sending_and_tracking_have_policies_of_their_own() {
     assert_eq!(reply["status"], "ok");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_token_without_access_ends_the_channel() {
     let server = server().await;
     let topic = "realtime:room:1";
@@ -179,7 +179,7 @@ async fn a_new_token_without_access_ends_the_channel() {
     client.expect("phx_close").await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sql_reaches_private_and_public_channels() {
     let server = server().await;
     let (mut private, _) = member(&server, "realtime:room:1", "1", json!({})).await;
@@ -226,7 +226,7 @@ async fn sql_reaches_private_and_public_channels() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sending_in_sql_never_fails_the_statement_and_triggers_say_so_when_misused() {
     let server = server().await;
     server
@@ -276,7 +276,7 @@ async fn sending_in_sql_never_fails_the_statement_and_triggers_say_so_when_misus
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_obeys_the_same_policies() {
     let server = server().await;
     let (mut client, _) = member(&server, "realtime:room:1", "1", json!({})).await;
@@ -315,7 +315,7 @@ async fn http_obeys_the_same_policies() {
     assert_eq!(client.all().await, []);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stored_messages_are_replayed_once() {
     let server = server().await;
     for n in 1..=4 {
@@ -352,7 +352,7 @@ async fn stored_messages_are_replayed_once() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_channel_is_told_when_messages_from_the_database_flow() {
     let server = server().await;
     let mut client = Client::anon(&server).await;
@@ -369,7 +369,7 @@ async fn a_channel_is_told_when_messages_from_the_database_flow() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_with_quotes_and_long_topics_are_harmless() {
     let server = server().await;
     let name = format!(

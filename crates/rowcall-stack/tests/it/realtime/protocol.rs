@@ -1,3 +1,4 @@
+use futures_util::{SinkExt as _, StreamExt as _};
 use rowcall_realtime::Version;
 use rowcall_stack::realtime::Limits;
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ async fn refused(server: &Server, query: &str) -> (u16, Value) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_handshake_says_what_is_wrong_with_the_key() {
     let server = Server::without_changes().await;
     assert_eq!(
@@ -57,13 +58,12 @@ async fn the_handshake_says_what_is_wrong_with_the_key() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn opaque_keys_open_a_socket_and_a_missing_version_is_the_first() {
     let server = Server::without_changes().await;
     let key = server.keys.publishable_key();
     let url = format!("ws://{}/realtime/v1/websocket?apikey={key}", server.address);
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
-    use futures_util::{SinkExt as _, StreamExt as _};
     let heartbeat =
         r#"{"event":"heartbeat","payload":{},"topic":"phoenix","ref":null,"join_ref":null}"#;
     socket.send(heartbeat.into()).await.unwrap();
@@ -74,7 +74,7 @@ async fn opaque_keys_open_a_socket_and_a_missing_version_is_the_first() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_that_are_not_joined_are_unmatched_and_leaving_them_is_fine() {
     let server = Server::without_changes().await;
     for version in [Version::V1, Version::V2] {
@@ -104,7 +104,7 @@ async fn topics_that_are_not_joined_are_unmatched_and_leaving_them_is_fine() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_join_is_answered_with_its_bindings_and_leaving_closes() {
     let server = Server::without_changes().await;
     let mut client = Client::anon(&server).await;
@@ -127,7 +127,7 @@ async fn a_join_is_answered_with_its_bindings_and_leaving_closes() {
     assert_eq!(gone["response"]["reason"], "unmatched topic");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn joining_again_ends_the_old_channel_first() {
     let server = Server::without_changes().await;
     let mut client = Client::anon(&server).await;
@@ -168,7 +168,7 @@ async fn joining_again_ends_the_old_channel_first() {
     assert!(!answered, "a message of the old channel is ignored");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_of_joins_are_checked_and_opaque_ones_are_not_looked_at() {
     let server = Server::without_changes().await;
     let mut client = Client::anon(&server).await;
@@ -197,7 +197,7 @@ async fn tokens_of_joins_are_checked_and_opaque_ones_are_not_looked_at() {
     assert_eq!(reason("sb_publishable_anything").await, None);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_channel_ends_with_a_notice() {
     let server = Server::without_changes().await;
     let mut client = Client::anon(&server).await;
@@ -218,7 +218,7 @@ async fn an_expired_channel_ends_with_a_notice() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refreshed_token_keeps_the_channel_and_a_bad_one_ends_it() {
     let server = Server::without_changes().await;
     let mut client = Client::anon(&server).await;
@@ -270,7 +270,7 @@ async fn a_refreshed_token_keeps_the_channel_and_a_bad_one_ends_it() {
     client.expect("phx_close").await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_frame_closes_the_socket_and_no_other() {
     let server = Server::without_changes().await;
     let mut other = Client::anon(&server).await;
@@ -280,7 +280,6 @@ async fn what_is_no_frame_closes_the_socket_and_no_other() {
         assert_eq!(client.closed().await, 1002, "{text:.20}");
     }
     let mut client = Client::anon(&server).await;
-    use futures_util::SinkExt as _;
     client
         .socket
         .send(tungstenite::Message::binary(vec![3, 200, 1]))
@@ -290,7 +289,7 @@ async fn what_is_no_frame_closes_the_socket_and_no_other() {
     assert_eq!(other.all().await, []);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_have_their_own_reasons() {
     let limits = Limits {
         connections: 2,
@@ -336,7 +335,7 @@ async fn limits_have_their_own_reasons() {
     assert_eq!(second.closed().await, 1009);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn joins_have_a_rate() {
     let limits = Limits {
         joins_per_second: Some(1),
@@ -362,7 +361,7 @@ async fn joins_have_a_rate() {
     assert_eq!(client.closed().await, 1008);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_private_channels_where_that_is_set() {
     let options = Options {
         private_only: true,
@@ -378,7 +377,7 @@ async fn only_private_channels_where_that_is_set() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shutting_down_closes_sockets_so_that_clients_come_back() {
     let server = Server::without_changes().await;
     let mut client = Client::anon(&server).await;

@@ -1,4 +1,7 @@
 //! A server of one test.
+//!
+//! The tests run on several threads: dropping a database waits for connections that are being opened, and those have to get
+//! on meanwhile.
 
 use std::sync::Arc;
 
