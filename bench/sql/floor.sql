@@ -5,7 +5,7 @@ with settled as (
   update public.rtx_activities a
      set status = 'completed', result = done.result, completed_at = now()
     from unnest($4::uuid[], $5::integer[], $6::jsonb[]) as done (id, attempt, result)
-   where a.id = done.id and a.locked_by = $1 and a.attempt = done.attempt and a.status in ('claimed', 'processing')
+   where a.id = done.id and a.locked_by = $1 and a.attempt = done.attempt and coalesce(a.status, '') in ('claimed', 'processing')
   returning a.id
 ), claimed as (
   update public.rtx_activities a

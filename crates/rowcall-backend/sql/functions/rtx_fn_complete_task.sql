@@ -7,7 +7,7 @@ language plpgsql set search_path = '' as $$
 begin
   update public.rtx_activities
      set status = 'completed', result = result_data, completed_at = now()
-   where id = target_task_id and status in ('claimed', 'processing');
+   where id = target_task_id and coalesce(status, '') in ('claimed', 'processing'); -- by id, not through the index of leased rows
   return found;
 end
 $$;

@@ -1,5 +1,6 @@
 -- Completes, fails or cancels tasks whose lease is still ours. {machine}, {ids}, {attempts}, {results}, then {states},
 -- {errors} and {delays} (seconds until the same machine may try again, or null).
+-- coalesce: each row is found by its id. Without it the index of leased rows fits, and is read through for every one of them.
 update public.rtx_activities a
    set status = done.state,
        result = case done.state when 'completed' then done.result else a.result end,
@@ -15,5 +16,5 @@ update public.rtx_activities a
        locked_at = case done.state when 'completed' then a.locked_at end
   from unnest({ids}::uuid[], {attempts}::integer[], {results}::jsonb[], {states}::text[], {errors}::text[], {delays}::float8[])
        as done (id, attempt, result, state, error, delay)
- where a.id = done.id and a.locked_by = {machine} and a.attempt = done.attempt and a.status in ('claimed', 'processing')
+ where a.id = done.id and a.locked_by = {machine} and a.attempt = done.attempt and coalesce(a.status, '') in ('claimed', 'processing')
 returning a.id
