@@ -139,7 +139,7 @@ mod tests {
     use rowcall_realtime::presence::Board;
     use serde_json::json;
 
-    fn payload(value: Value) -> Map<String, Value> {
+    fn payload(value: &Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
     }
 
@@ -156,8 +156,8 @@ mod tests {
         let mut presences = Presences::default();
         let mut board = Board::new();
         board.apply_state(&presences.state()).unwrap();
-        let mut track = |presences: &mut Presences, channel, value, reference: &str| {
-            presences.track(channel, "k\"", payload(value), reference.to_owned(), 10)
+        let track = |presences: &mut Presences, channel, value: Value, reference: &str| {
+            presences.track(channel, "k\"", payload(&value), reference.to_owned(), 10)
         };
         for diff in [
             changed(track(&mut presences, one, json!({"a": 1}), "r1")),
@@ -204,6 +204,6 @@ mod tests {
             presences.track(two, "k", Map::new(), "r2".to_owned(), 1),
             Tracked::Full
         );
-        changed(presences.track(one, "k", payload(json!({"a": 1})), "r3".to_owned(), 1));
+        changed(presences.track(one, "k", payload(&json!({"a": 1})), "r3".to_owned(), 1));
     }
 }

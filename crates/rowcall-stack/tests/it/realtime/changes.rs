@@ -5,7 +5,7 @@ use super::client::Client;
 use super::server::Server;
 
 /// A server whose publication has `public.items`.
-pub async fn server(tables: &str) -> Server {
+pub(super) async fn server(tables: &str) -> Server {
     let server = Server::start().await;
     server.execute(tables).await;
     server

@@ -19,7 +19,7 @@ fn notes() -> Value {
 }
 
 async fn user(server: &Server, name: &str) -> Client {
-    let token = server.token("authenticated", json!({"sub": name}));
+    let token = server.token("authenticated", &json!({"sub": name}));
     let mut client = Client::connect(server, Version::V2, &token).await;
     client.join_changes("realtime:notes", notes()).await;
     client
@@ -107,7 +107,7 @@ async fn a_policy_that_raises_hurts_only_those_it_is_for() {
     let bindings = json!([{"event": "*", "schema": "public", "table": "t"}]);
     let mut clients = BTreeMap::new();
     for name in ["bad", "good"] {
-        let token = server.token("authenticated", json!({"sub": name}));
+        let token = server.token("authenticated", &json!({"sub": name}));
         let mut client = Client::connect(&server, Version::V1, &token).await;
         client.join_changes("realtime:t", bindings.clone()).await;
         clients.insert(name, client);
@@ -132,7 +132,7 @@ async fn a_policy_that_raises_hurts_only_those_it_is_for() {
 async fn a_new_token_is_subscribed_with_its_own_rights() {
     let server = server(NOTES).await;
     let mut client = Client::anon(&server).await;
-    let token = |name: &str| server.token("authenticated", json!({"sub": name}));
+    let token = |name: &str| server.token("authenticated", &json!({"sub": name}));
     let payload = json!({"config": {"postgres_changes": notes()}, "access_token": token("ann")});
     let (join_ref, _) = client.try_join("realtime:notes", payload).await;
     client.expect("system").await;
@@ -211,7 +211,7 @@ async fn composite_and_text_keys_are_looked_up() {
          alter publication supabase_realtime add table public.t;",
     )
     .await;
-    let token = server.token("authenticated", json!({"sub": "ann"}));
+    let token = server.token("authenticated", &json!({"sub": "ann"}));
     let mut client = Client::connect(&server, Version::V2, &token).await;
     client
         .join_changes(

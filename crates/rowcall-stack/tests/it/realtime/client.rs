@@ -18,40 +18,40 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What came in.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Received {
-    pub join_ref: Option<String>,
-    pub reference: Option<String>,
-    pub topic: String,
-    pub event: String,
-    pub payload: Value,
+pub(super) struct Received {
+    pub(super) join_ref: Option<String>,
+    pub(super) reference: Option<String>,
+    pub(super) topic: String,
+    pub(super) event: String,
+    pub(super) payload: Value,
     /// The bytes of a binary broadcast, whose event is the user's.
-    pub binary: Option<Vec<u8>>,
+    pub(super) binary: Option<Vec<u8>>,
 }
 
-pub struct Client {
-    pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+pub(super) struct Client {
+    pub(super) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     version: Version,
     references: u64,
     received: VecDeque<Received>,
     /// Close code, once the server has closed.
-    pub closed: Option<u16>,
+    pub(super) closed: Option<u16>,
 }
 
 impl Client {
-    pub async fn connect(server: &Server, version: Version, key: &str) -> Self {
+    pub(super) async fn connect(server: &Server, version: Version, key: &str) -> Self {
         Self::try_connect(server, version, key).await.unwrap()
     }
 
     /// A client of version 2 with the anon key.
-    pub async fn anon(server: &Server) -> Self {
+    pub(super) async fn anon(server: &Server) -> Self {
         Self::connect(server, Version::V2, server.keys.anon_key()).await
     }
 
-    pub async fn service(server: &Server) -> Self {
+    pub(super) async fn service(server: &Server) -> Self {
         Self::connect(server, Version::V2, server.keys.service_role_key()).await
     }
 
-    pub async fn try_connect(
+    pub(super) async fn try_connect(
         server: &Server,
         version: Version,
         key: &str,
@@ -69,12 +69,12 @@ impl Client {
         })
     }
 
-    pub async fn send_raw(&mut self, text: &str) {
+    pub(super) async fn send_raw(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
     /// Pushes an event and returns its reference.
-    pub async fn push(
+    pub(super) async fn push(
         &mut self,
         join_ref: Option<&str>,
         topic: &str,
@@ -97,7 +97,7 @@ impl Client {
     }
 
     /// Pushes a broadcast as JavaScript does in version 2.
-    pub async fn push_binary(
+    pub(super) async fn push_binary(
         &mut self,
         join_ref: &str,
         topic: &str,
@@ -122,7 +122,7 @@ impl Client {
     }
 
     /// Pushes and returns the payload of the reply.
-    pub async fn ask(
+    pub(super) async fn ask(
         &mut self,
         join_ref: Option<&str>,
         topic: &str,
@@ -133,7 +133,7 @@ impl Client {
         self.reply_to(&reference).await.payload
     }
 
-    pub async fn reply_to(&mut self, reference: &str) -> Received {
+    pub(super) async fn reply_to(&mut self, reference: &str) -> Received {
         self.expect_where(&format!("a reply to {reference}"), |received| {
             received.event == "phx_reply" && received.reference.as_deref() == Some(reference)
         })
@@ -141,13 +141,13 @@ impl Client {
     }
 
     /// Joins and returns the reference of the join; panics when refused.
-    pub async fn join(&mut self, topic: &str, config: Value) -> String {
+    pub(super) async fn join(&mut self, topic: &str, config: Value) -> String {
         let (join_ref, reply) = self.try_join(topic, json!({"config": config})).await;
         assert_eq!(reply["status"], "ok", "{reply}");
         join_ref
     }
 
-    pub async fn try_join(&mut self, topic: &str, payload: Value) -> (String, Value) {
+    pub(super) async fn try_join(&mut self, topic: &str, payload: Value) -> (String, Value) {
         let join_ref = (self.references + 1).to_string();
         let reference = self
             .push(Some(&join_ref), topic, "phx_join", &payload)
@@ -156,7 +156,7 @@ impl Client {
     }
 
     /// Joins a channel for changes and waits for the notice that it is subscribed.
-    pub async fn join_changes(&mut self, topic: &str, bindings: Value) -> String {
+    pub(super) async fn join_changes(&mut self, topic: &str, bindings: Value) -> String {
         let join_ref = self
             .join(topic, json!({"postgres_changes": bindings}))
             .await;
@@ -169,17 +169,21 @@ impl Client {
     }
 
     /// The `data` of the next change.
-    pub async fn change(&mut self) -> Value {
+    pub(super) async fn change(&mut self) -> Value {
         self.expect("postgres_changes").await.payload["data"].clone()
     }
 
-    pub async fn expect(&mut self, event: &str) -> Received {
+    pub(super) async fn expect(&mut self, event: &str) -> Received {
         self.expect_where(event, |received| received.event == event)
             .await
     }
 
     /// The next message that fits; others are kept.
-    pub async fn expect_where(&mut self, what: &str, fits: impl Fn(&Received) -> bool) -> Received {
+    pub(super) async fn expect_where(
+        &mut self,
+        what: &str,
+        fits: impl Fn(&Received) -> bool,
+    ) -> Received {
         if let Some(index) = self.received.iter().position(&fits) {
             return self.received.remove(index).unwrap();
         }
@@ -192,20 +196,20 @@ impl Client {
                     "closed with {:?} before {what}; got {:#?}",
                     self.closed, self.received
                 ),
-                Err(_) => panic!("no {what}; got {:#?}", self.received),
+                Err(elapsed) => panic!("no {what}: {elapsed}; got {:#?}", self.received),
             }
         }
     }
 
     /// Everything that has come so far. A heartbeat goes round first, so whatever the server had queued is there.
-    pub async fn all(&mut self) -> Vec<Received> {
+    pub(super) async fn all(&mut self) -> Vec<Received> {
         let reply = self.ask(None, "phoenix", "heartbeat", &json!({})).await;
         assert_eq!(reply["status"], "ok");
         self.received.drain(..).collect()
     }
 
     /// Waits until the server closes the socket; the code.
-    pub async fn closed(&mut self) -> u16 {
+    pub(super) async fn closed(&mut self) -> u16 {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while tokio::time::timeout_at(deadline, self.next())
             .await
@@ -216,7 +220,7 @@ impl Client {
     }
 
     /// The next message, or `None` when the socket is closed.
-    pub async fn next(&mut self) -> Option<Received> {
+    pub(super) async fn next(&mut self) -> Option<Received> {
         loop {
             match self.socket.next().await? {
                 Ok(Message::Text(text)) => return Some(self.decode(&text)),

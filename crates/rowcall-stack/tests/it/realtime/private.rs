@@ -31,7 +31,7 @@ async fn try_join(
     config: Value,
 ) -> (Client, String, Value) {
     let mut client = Client::anon(server).await;
-    let token = server.token("authenticated", claims);
+    let token = server.token("authenticated", &claims);
     let mut config = config;
     config["private"] = json!(true);
     let payload = json!({"config": config, "access_token": token});
@@ -145,7 +145,7 @@ async fn a_new_token_without_access_ends_the_channel() {
     let topic = "realtime:room:1";
     let (mut client, join_ref) =
         member(&server, topic, "1", json!({"broadcast": {"ack": true}})).await;
-    let mute = server.token("authenticated", json!({"room": "1", "mute": "yes"}));
+    let mute = server.token("authenticated", &json!({"room": "1", "mute": "yes"}));
     client
         .push(
             Some(&join_ref),
@@ -163,7 +163,7 @@ async fn a_new_token_without_access_ends_the_channel() {
             break;
         }
     }
-    let elsewhere = server.token("authenticated", json!({"room": "2"}));
+    let elsewhere = server.token("authenticated", &json!({"room": "2"}));
     client
         .push(
             Some(&join_ref),
@@ -283,7 +283,7 @@ async fn http_obeys_the_same_policies() {
     let http = http_client();
     let url = format!("http://{}/realtime/v1/api/broadcast", server.address);
     let post = async |claims: Value, event: &str| {
-        let token = server.token("authenticated", claims);
+        let token = server.token("authenticated", &claims);
         let one = http
             .post(format!("{url}/room%3A1/events/{event}?private=true"))
             .bearer_auth(&token)
@@ -336,7 +336,7 @@ async fn stored_messages_are_replayed_once() {
     assert_eq!(client.expect("live").await.payload["payload"]["n"], 5);
     assert_eq!(client.all().await, []);
     let refused = async |private: bool, replay: Value| {
-        let token = server.token("authenticated", json!({"room": "1"}));
+        let token = server.token("authenticated", &json!({"room": "1"}));
         let mut client = Client::anon(&server).await;
         let config = json!({"private": private, "broadcast": {"replay": replay}});
         let payload = json!({"config": config, "access_token": token});

@@ -29,7 +29,7 @@ async fn the_handshake_says_what_is_wrong_with_the_key() {
         refused(&server, "vsn=2.0.0").await,
         (401, json!({"error": "API key is missing"}))
     );
-    let expired = server.token_until("anon", NOW - 100, json!({}));
+    let expired = server.token_until("anon", NOW - 100, &json!({}));
     assert_eq!(
         refused(&server, &format!("apikey={expired}")).await,
         (401, json!({"error": "Token has expired 100 seconds ago"}))
@@ -49,7 +49,7 @@ async fn the_handshake_says_what_is_wrong_with_the_key() {
             json!({"error": "The token provided is not a valid JWT"})
         )
     );
-    let root = server.token("postgres", json!({}));
+    let root = server.token("postgres", &json!({}));
     assert_eq!(refused(&server, &format!("apikey={root}")).await.0, 401);
     let key = server.keys.anon_key();
     assert_eq!(
@@ -172,7 +172,7 @@ async fn joining_again_ends_the_old_channel_first() {
 async fn tokens_of_joins_are_checked_and_opaque_ones_are_not_looked_at() {
     let server = Server::without_changes().await;
     let mut client = Client::anon(&server).await;
-    let expired = server.token_until("anon", NOW - 7, json!({}));
+    let expired = server.token_until("anon", NOW - 7, &json!({}));
     let mut reason = async |token: &str| {
         let (_, reply) = client
             .try_join("realtime:a", json!({"access_token": token}))
@@ -187,7 +187,7 @@ async fn tokens_of_joins_are_checked_and_opaque_ones_are_not_looked_at() {
         reason("x").await.as_deref(),
         Some("MalformedJWT: The token provided is not a valid JWT")
     );
-    let root = server.token("postgres", json!({}));
+    let root = server.token("postgres", &json!({}));
     assert!(
         reason(&root)
             .await
@@ -201,7 +201,7 @@ async fn tokens_of_joins_are_checked_and_opaque_ones_are_not_looked_at() {
 async fn an_expired_channel_ends_with_a_notice() {
     let server = Server::without_changes().await;
     let mut client = Client::anon(&server).await;
-    let token = server.token_until("authenticated", NOW + 1, json!({}));
+    let token = server.token_until("authenticated", NOW + 1, &json!({}));
     let (join_ref, reply) = client
         .try_join("realtime:a", json!({"access_token": token}))
         .await;
@@ -222,7 +222,7 @@ async fn an_expired_channel_ends_with_a_notice() {
 async fn a_refreshed_token_keeps_the_channel_and_a_bad_one_ends_it() {
     let server = Server::without_changes().await;
     let mut client = Client::anon(&server).await;
-    let token = server.token_until("authenticated", NOW + 1, json!({}));
+    let token = server.token_until("authenticated", NOW + 1, &json!({}));
     let (join_ref, _) = client
         .try_join(
             "realtime:a",
@@ -240,7 +240,7 @@ async fn a_refreshed_token_keeps_the_channel_and_a_bad_one_ends_it() {
             )
             .await;
     }
-    let longer = server.token("authenticated", json!({}));
+    let longer = server.token("authenticated", &json!({}));
     client
         .push(
             join_ref,

@@ -14,26 +14,26 @@ use rowcall_stack::testing::TestDb;
 use serde_json::{Value, json};
 
 /// The time of all tests, in seconds since 1970.
-pub const NOW: i64 = 1_800_000_000;
+pub(super) const NOW: i64 = 1_800_000_000;
 
-pub struct Server {
-    pub db: TestDb,
-    pub sql: tokio_postgres::Client,
-    pub keys: Arc<Keys>,
-    pub clock: FixedClock,
-    pub address: std::net::SocketAddr,
+pub(super) struct Server {
+    pub(super) db: TestDb,
+    pub(super) sql: tokio_postgres::Client,
+    pub(super) keys: Arc<Keys>,
+    pub(super) clock: FixedClock,
+    pub(super) address: std::net::SocketAddr,
     realtime: Option<Realtime>,
     http: tokio::task::JoinHandle<()>,
 }
 
 /// What a test changes about its server.
 #[derive(Default)]
-pub struct Options {
-    pub limits: Limits,
-    pub without_changes: bool,
-    pub private_only: bool,
+pub(super) struct Options {
+    pub(super) limits: Limits,
+    pub(super) without_changes: bool,
+    pub(super) private_only: bool,
     /// Reach the database through this URL instead of its own.
-    pub database_url: Option<String>,
+    pub(super) database_url: Option<String>,
 }
 
 async fn database() -> TestDb {
@@ -54,12 +54,12 @@ async fn database() -> TestDb {
 
 impl Server {
     /// A server with changes.
-    pub async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::start_with(Options::default()).await
     }
 
     /// A server for broadcast and presence.
-    pub async fn without_changes() -> Self {
+    pub(super) async fn without_changes() -> Self {
         Self::start_with(Options {
             without_changes: true,
             ..Options::default()
@@ -67,12 +67,12 @@ impl Server {
         .await
     }
 
-    pub async fn start_with(options: Options) -> Self {
+    pub(super) async fn start_with(options: Options) -> Self {
         let db = database().await;
         Self::on(db, options).await
     }
 
-    pub async fn on(db: TestDb, options: Options) -> Self {
+    pub(super) async fn on(db: TestDb, options: Options) -> Self {
         let sql = db.connect().await;
         let clock = FixedClock::at(Timestamp::from_second(NOW).unwrap());
         let keys = Arc::new(Keys::generate(Timestamp::from_second(NOW).unwrap()));
@@ -94,23 +94,23 @@ impl Server {
         }
     }
 
-    pub fn realtime(&self) -> &Realtime {
+    pub(super) fn realtime(&self) -> &Realtime {
         self.realtime.as_ref().unwrap()
     }
 
     /// Ends the server in the orderly way and keeps its database.
-    pub async fn shutdown(mut self) -> (TestDb, Arc<Keys>) {
+    pub(super) async fn shutdown(mut self) -> (TestDb, Arc<Keys>) {
         self.realtime.take().unwrap().shutdown().await;
         self.http.abort();
         (self.db, self.keys)
     }
 
     /// A token of `role` that lives for an hour.
-    pub fn token(&self, role: &str, claims: Value) -> String {
+    pub(super) fn token(&self, role: &str, claims: &Value) -> String {
         self.token_until(role, NOW + 3_600, claims)
     }
 
-    pub fn token_until(&self, role: &str, expires_at: i64, claims: Value) -> String {
+    pub(super) fn token_until(&self, role: &str, expires_at: i64, claims: &Value) -> String {
         let mut all = json!({"role": role, "exp": expires_at});
         for (key, value) in claims.as_object().unwrap() {
             all[key] = value.clone();
@@ -118,7 +118,7 @@ impl Server {
         self.keys.sign(&all)
     }
 
-    pub async fn execute(&self, sql: &str) {
+    pub(super) async fn execute(&self, sql: &str) {
         if let Err(error) = self.sql.batch_execute(sql).await {
             panic!("{sql}: {:?}", error.as_db_error());
         }
@@ -148,7 +148,7 @@ async fn start_realtime(
 }
 
 /// A client for the HTTP API.
-pub fn http_client() -> reqwest::Client {
+pub(super) fn http_client() -> reqwest::Client {
     // Another test of this process may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().build().unwrap()
