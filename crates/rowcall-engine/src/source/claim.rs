@@ -115,7 +115,7 @@ impl SourceLoop {
             return false;
         }
         let fresh = candidate.as_ref().is_some_and(|candidate| candidate.fresh);
-        let large = settles.max(claims as usize) * 4 >= self.shared.options.batch as usize;
+        let large = settles.max(claims as usize) * 4 >= self.shared.options.batch as usize * 3;
         if self.exchanges > 0 && !fresh && !large {
             // Small work rides with the answer of the exchange under way, unless that takes long.
             if !self.nudged {

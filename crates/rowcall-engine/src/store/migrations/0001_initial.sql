@@ -42,10 +42,12 @@ create table calendar (
     seen_at integer not null,
     updated_at integer not null,
     scheduled_for integer,
-    unique (task_table, task_id)
+    -- Looked up by id alone as well.
+    unique (task_id, task_table)
 ) strict;
-create index calendar_by_state on calendar (state, seen_at);
-create index calendar_by_task_id on calendar (task_id);
+-- Few entries are in these states; every other write is spared an index.
+create index calendar_waiting on calendar (scheduled_for) where state = 'waiting';
+create index calendar_running on calendar (id) where state = 'running';
 
 -- Every attempt this machine has made.
 create table attempts (
@@ -66,10 +68,9 @@ create table attempts (
     cut_after integer,
     cut_lines integer not null default 0,
     cut_bytes integer not null default 0,
-    unique (task_table, task_id, attempt)
+    unique (task_id, task_table, attempt)
 ) strict;
-create index attempts_by_task_id on attempts (task_id);
-create index attempts_by_start on attempts (started_at);
+create index attempts_open on attempts (id) where ended_at is null;
 
 -- What agents printed: stream 1 is standard output, 2 standard error.
 create table log_lines (

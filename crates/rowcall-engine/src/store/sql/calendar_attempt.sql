@@ -4,6 +4,6 @@
 insert into calendar
     (task_table, task_id, source_table, event, app, agent, trigger, state, seen_at, updated_at, attempt, error)
 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11)
-on conflict (task_table, task_id) do update set
+on conflict (task_id, task_table) do update set
     app = excluded.app, agent = excluded.agent, state = excluded.state, updated_at = excluded.updated_at,
     attempt = excluded.attempt, error = excluded.error

@@ -3,5 +3,5 @@ select id, task_table, task_id, source_table, event, app, agent, trigger, state,
     scheduled_for
 from calendar
 where (?1 is null or state = ?1) and (?2 is null or app = ?2) and (?3 is null or task_id = ?3)
-order by seen_at desc, id desc
+order by id desc
 limit ?4 offset ?5
