@@ -67,7 +67,7 @@ impl TaskAdmin for PostgresBackend {
         let states: Option<Vec<&str>> = (!query.states.is_empty())
             .then(|| query.states.iter().map(|state| state.as_str()).collect());
         let source = query.source.as_ref().map(ToString::to_string);
-        let event = query.event.map(|event| event.as_str());
+        let event = query.event.map(rowcall_core::EventKind::as_str);
         let max_attempts = i32::try_from(retry.max_attempts).unwrap_or(i32::MAX);
         let (limit, offset) = (
             i64::from(query.limit.min(MAX_LIST)),

@@ -120,7 +120,7 @@ impl PostgresConfig {
         server.keepalives_idle(Duration::from_secs(30));
         server.keepalives_interval(Duration::from_secs(10));
         server.keepalives_retries(3);
-        server.tcp_user_timeout(Duration::from_secs(60));
+        server.tcp_user_timeout(Duration::from_mins(1));
         let mut config = Self {
             server,
             tls,

@@ -59,11 +59,11 @@ impl PostgresBackend {
         let status: &str = row.get(0);
         let holder: Option<&str> = row.get(1);
         let retry_count: i32 = row.get(2);
-        let stale: bool = row.get(3);
+        let expired: bool = row.get(3);
         Ok(match status.parse::<TaskState>() {
             Err(_) => ClaimOutcome::Ineligible(Ineligible::UnknownState),
             Ok(state) if state.is_final() => ClaimOutcome::Ineligible(Ineligible::Final),
-            Ok(state) if state.is_leased() && !stale => ClaimOutcome::Held {
+            Ok(state) if state.is_leased() && !expired => ClaimOutcome::Held {
                 by: holder.and_then(|machine| MachineId::new(machine).ok()),
             },
             Ok(_) if retry_count >= retry_parameters(rules).0 => {

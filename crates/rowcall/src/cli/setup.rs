@@ -54,7 +54,7 @@ impl Setup {
                 }
                 for table in &self.tables {
                     if self.remove {
-                        let there = capture::remove(&mut client, table).await.map_err(refused)?;
+                        let there = capture::remove(&mut client, table).await.map_err(|error| refused(&error))?;
                         let done = if there { "its changes no longer become tasks" } else { "it was not captured" };
                         output::note(format_args!("{table}: {done}"));
                     } else {
@@ -116,7 +116,7 @@ fn quote(word: &str) -> String {
 }
 
 async fn install(client: &mut Client, spec: &CaptureSpec) -> anyhow::Result<capture::Report> {
-    let report = capture::install(client, spec).await.map_err(refused)?;
+    let report = capture::install(client, spec).await.map_err(|error| refused(&error))?;
     let done = match report.change {
         Change::Installed => "its changes become tasks from now on",
         Change::Updated => "its triggers were brought up to date",
@@ -142,12 +142,12 @@ fn explain(report: &capture::Report) {
     }
 }
 
-fn refused(error: capture::CaptureError) -> anyhow::Error {
+fn refused(error: &capture::CaptureError) -> anyhow::Error {
     UserError::new(Exit::Failure, error.to_string()).into()
 }
 
 async fn list(client: &Client, as_json: bool) -> anyhow::Result<Exit> {
-    let captures = capture::list(client).await.map_err(refused)?;
+    let captures = capture::list(client).await.map_err(|error| refused(&error))?;
     if as_json {
         output::json(&captures)?;
         return Ok(Exit::Success);

@@ -38,7 +38,7 @@ const HEARTBEAT: &str = "1s";
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// When the demo gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) async fn run(daemon: &Daemon, context: &Context, examples: &Path) -> anyhow::Result<Exit> {
     let client = crate::cli::connect(&daemon.addresses().database_url).await?;

@@ -17,7 +17,7 @@ use crate::{daemon::Daemon, output};
 const ONE_BY_ONE: usize = 12;
 
 /// The demo gives up when no ticket is finished for this long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What became of one ticket.
 #[derive(Debug, Serialize)]

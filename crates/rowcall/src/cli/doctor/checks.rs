@@ -45,7 +45,7 @@ pub(super) async fn machine(context: &Context) -> Vec<Finding> {
 
 fn space(dir: &Path) -> Option<Finding> {
     let stat = nix::sys::statvfs::statvfs(dir).ok()?;
-    let free = u64::from(stat.blocks_available()) * u64::from(stat.fragment_size());
+    let free = stat.blocks_available() * stat.fragment_size();
     (free < LOW_SPACE_BYTES).then(|| {
         let found = format!("{} MB left in {}", free / 1_000_000, dir.display());
         Finding::notice("disk", found, "PostgreSQL stops when the disk is full: make room, or move --data-dir")
