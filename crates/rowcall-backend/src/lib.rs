@@ -3,6 +3,7 @@
 pub mod capture;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
+pub mod custom;
 pub mod memory;
 pub mod migrate;
 pub mod postgres;
@@ -12,4 +13,5 @@ pub mod supabase;
 
 pub use memory::{MemoryCoordinator, NewTask};
 pub use postgres::{PostgresBackend, PostgresConfig};
+pub use custom::CustomConfig;
 pub use supabase::{SupabaseBackend, SupabaseConfig, SupabaseDriver};

@@ -123,7 +123,10 @@ pub(super) fn is_worth_another_try(error: &RestError) -> bool {
             status.is_server_error() || *status == reqwest::StatusCode::TOO_MANY_REQUESTS
         }
         RestError::Throttled(_) | RestError::Unreachable(_) | RestError::Nonsense(_) => true,
-        RestError::TooLarge(_) | RestError::SignedOut(_) | RestError::Denied => false,
+        RestError::TooLarge(_)
+        | RestError::SignedOut(_)
+        | RestError::App { .. }
+        | RestError::Denied => false,
     }
 }
 

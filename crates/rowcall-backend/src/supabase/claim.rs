@@ -147,6 +147,13 @@ impl Inner {
         table: &Table,
         row: &Row,
     ) -> Result<Option<Claimed>, RestError> {
+        if let Some(custom) = &self.custom {
+            let task = row.task_ref();
+            let won = self
+                .ask_for_lock(custom, rules, Some(table), &task, Some(row))
+                .await?;
+            return Ok(won.ok());
+        }
         let leased = row.state().is_some_and(TaskState::is_leased);
         if !table.is_activities() {
             let cutoff = if leased {

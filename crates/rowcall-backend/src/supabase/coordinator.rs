@@ -158,8 +158,9 @@ impl Coordinator for SupabaseBackend {
         Capabilities {
             batches: true,
             renew: true,
-            sweep: true,
-            recover: true,
+            // Tables that only the app knows can neither be searched nor mended.
+            sweep: self.0.plans.can_read(),
+            recover: self.0.plans.can_read(),
             fenced_by_attempt: self.0.plans.is_batch(),
         }
     }
@@ -167,10 +168,15 @@ impl Coordinator for SupabaseBackend {
     async fn claim(&self, rules: &ClaimRules, task: &TaskRef) -> Result<ClaimOutcome, SourceError> {
         const WHAT: &str = "claim a task";
         let plan = self.plan(WHAT).await?;
-        let Some(table) = plan.table(&task.table) else {
-            return Ok(ClaimOutcome::Gone);
+        let table = plan.table(&task.table);
+        let outcome = match (&self.0.custom, table) {
+            (Some(custom), Some(_)) => self.0.claim_custom(custom, rules, table, task).await,
+            (Some(custom), None) if plan.blind.contains(&task.table) => {
+                self.0.claim_custom(custom, rules, None, task).await
+            }
+            (None, Some(table)) => self.0.claim_named(rules, &plan, table, &task.id).await,
+            (_, None) => return Ok(ClaimOutcome::Gone),
         };
-        let outcome = self.0.claim_named(rules, &plan, table, &task.id).await;
         outcome.map_err(|error| self.0.explain(error, WHAT))
     }
 

@@ -227,7 +227,8 @@ impl<'a> Dispatch<'a> {
             }
             (name.clone(), spec.changes(open))
         });
-        let captured = self.plan.captured_here.iter().map(|name| {
+        let listened = self.plan.captured_here.iter().chain(&self.plan.blind);
+        let captured = listened.map(|name| {
             let events = self.selected_events(name).into_iter();
             let filters = events.map(|event| {
                 let filter = ChangeFilter::table(name.schema(), name.name());
@@ -297,6 +298,10 @@ impl<'a> Dispatch<'a> {
             self.capture(change);
             return;
         }
+        if self.plan.blind.contains(table) {
+            self.take_unseen(table, change);
+            return;
+        }
         let Some(table) = self.plan.table(table) else {
             return;
         };
@@ -324,6 +329,24 @@ impl<'a> Dispatch<'a> {
         }
     }
 
+    /// A change of a table that only Realtime shows: the row is kept, because nobody else will give it.
+    fn take_unseen(&mut self, table: &TableName, change: &Change) {
+        let Some(record) = &change.record else { return };
+        let unseen = Table::unseen(self.inner.rest.clone(), table.clone());
+        let Ok(row) = unseen.row(record.clone()) else {
+            return;
+        };
+        if !row.is_selected(&self.inner.config.selectors) {
+            return;
+        }
+        let task = row.task_ref();
+        self.inner.memory.note_record(&task, row.task(0).raw_data);
+        self.tell(Signal::Dirty {
+            table: table.clone(),
+            task: Some(task),
+        });
+    }
+
     /// Passes a signal on, at once if this machine comes first for its task.
     fn tell(&mut self, signal: Signal) {
         let task = match &signal {
@@ -336,7 +359,7 @@ impl<'a> Dispatch<'a> {
                 return;
             }
         };
-        if self.plan.table(&task.table).is_none() {
+        if self.plan.table(&task.table).is_none() && !self.plan.blind.contains(&task.table) {
             return;
         }
         let me = &self.inner.config.identity.machine;
@@ -360,6 +383,9 @@ impl<'a> Dispatch<'a> {
                 .cloned()
                 .collect();
             let Some(table) = self.plan.table(&name) else {
+                for signal in tasks.iter().filter_map(|task| due.remove(task)) {
+                    self.inner.signals.send(signal);
+                }
                 continue;
             };
             // Without an answer the claim will tell.

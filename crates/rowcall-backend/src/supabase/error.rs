@@ -35,6 +35,9 @@ pub(crate) enum RestError {
     /// The user's session is over.
     #[error("{0}")]
     SignedOut(String),
+    /// The app of custom mode did not give an answer to act on.
+    #[error("{message}")]
+    App { class: ErrorClass, message: String },
     /// A row that can be read and does not change.
     #[error("the task can be seen but not changed")]
     Denied,
@@ -96,6 +99,11 @@ impl RestError {
         matches!(self.code(), Some("42703" | "PGRST204"))
     }
 
+    /// Whether the credential is not enough for a table.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.code() == Some("42501")
+    }
+
     /// Whether a value cannot be stored or compared: bad input of ours.
     pub(crate) fn is_bad_value(&self) -> bool {
         self.code()
@@ -120,6 +128,7 @@ impl RestError {
                 status if status.is_server_error() => ErrorClass::Retryable,
                 _ => ErrorClass::Permanent,
             },
+            Self::App { class, .. } => *class,
             Self::Throttled(_) | Self::Unreachable(_) | Self::Nonsense(_) => ErrorClass::Retryable,
             Self::TooLarge(_) => ErrorClass::Permanent,
             Self::SignedOut(_) | Self::Denied => ErrorClass::Unauthorized,

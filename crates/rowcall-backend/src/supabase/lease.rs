@@ -10,7 +10,10 @@ use rowcall_core::{
 
 use tokio::time::Instant;
 
-use super::{Inner, batch::Functions, error::RestError, memory::GivenUp, plan::Plan, table::Table};
+use super::{
+    Inner, batch::Functions, custom::is_held, error::RestError, memory::GivenUp, plan::Plan,
+    table::Table,
+};
 
 /// Verdicts written at the same time, where each is a request of its own.
 const CONCURRENT_SETTLEMENTS: usize = 8;
@@ -54,10 +57,19 @@ impl Inner {
     ) -> Result<Vec<Fence>, RestError> {
         let mut fences = vec![Fence::Lost; leases.len()];
         for ((table, machine), places) in groups(leases.iter()) {
+            let group: Vec<&LeaseKey> = places.iter().map(|place| &leases[*place]).collect();
             let Some(table) = plan.table(table) else {
+                // Only the app knows these: it keeps their locks itself.
+                if plan.blind.contains(table) {
+                    for place in places {
+                        let lease = &leases[place];
+                        if self.memory.is_latest(&lease.task, lease.attempt) {
+                            fences[place] = Fence::Held;
+                        }
+                    }
+                }
                 continue;
             };
-            let group: Vec<&LeaseKey> = places.iter().map(|place| &leases[*place]).collect();
             let held = if plan.is_batch(table) {
                 Functions(table)
                     .lease(machine, &group, action.word())
@@ -90,7 +102,23 @@ impl Inner {
             Action::Start => table.start(machine, &ids).await?,
             Action::Release => table.release(machine, &ids).await?,
         };
-        Ok(held.into_iter().collect())
+        let mut held: BTreeSet<TaskId> = held.into_iter().collect();
+        if let Some(custom) = &self.custom {
+            for id in ids
+                .iter()
+                .filter(|id| !held.contains(id))
+                .cloned()
+                .collect::<Vec<_>>()
+            {
+                // Nothing was written: the lock is lost, or the key may not write, and then it is the app's to keep.
+                let row = table.find(&id).await?;
+                if row.is_none_or(|row| is_held(&row, machine)) {
+                    custom.warn(table.name(), "the key may not write to this table");
+                    held.insert(id);
+                }
+            }
+        }
+        Ok(held)
     }
 
     pub(super) async fn settle_all(
@@ -122,15 +150,14 @@ impl Inner {
     ) -> Result<(), RestError> {
         let leases = now.iter().map(|place| &settlements[*place].lease);
         for ((table, machine), places) in groups(leases) {
-            let Some(table) = plan.table(table) else {
-                continue;
-            };
             let places: Vec<usize> = places.into_iter().map(|place| now[place]).collect();
             let group: Vec<&Settlement> = places.iter().map(|place| &settlements[*place]).collect();
-            let stands = if plan.is_batch(table) {
-                Functions(table).settle(machine, &group).await?
-            } else {
-                self.settle_published(table, machine, &group).await?
+            let stands = match plan.table(table) {
+                None if !plan.blind.contains(table) => continue,
+                Some(table) if plan.is_batch(table) => {
+                    Functions(table).settle(machine, &group).await?
+                }
+                table => self.settle_singly(table, machine, &group).await?,
             };
             for (place, settlement) in places.into_iter().zip(group) {
                 if stands.contains(&settlement.lease.task.id) {
@@ -142,9 +169,9 @@ impl Inner {
         Ok(())
     }
 
-    async fn settle_published(
+    async fn settle_singly(
         &self,
-        table: &Table,
+        table: Option<&Table>,
         machine: &MachineId,
         settlements: &[&Settlement],
     ) -> Result<BTreeSet<TaskId>, RestError> {
@@ -154,7 +181,7 @@ impl Inner {
         for some in latest.chunks(CONCURRENT_SETTLEMENTS) {
             let mut writes = Vec::with_capacity(some.len());
             for one in some {
-                writes.push(table.settle(machine, &one.lease.task.id, &one.verdict));
+                writes.push(self.settle_one(table, machine, one));
             }
             // All of them are written before one that failed makes the caller try again: those then stand already.
             let outcomes = join_all(writes).await;
@@ -165,6 +192,22 @@ impl Inner {
             }
         }
         Ok(stands)
+    }
+
+    async fn settle_one(
+        &self,
+        table: Option<&Table>,
+        machine: &MachineId,
+        settlement: &Settlement,
+    ) -> Result<bool, RestError> {
+        match (&self.custom, table) {
+            (Some(custom), table) => self.settle_custom(custom, table, settlement).await,
+            (None, Some(table)) => {
+                let id = &settlement.lease.task.id;
+                table.settle(machine, id, &settlement.verdict).await
+            }
+            (None, None) => Ok(false),
+        }
     }
 
     /// Remembers what the published table has no column for, and who gave up, for the broadcast.

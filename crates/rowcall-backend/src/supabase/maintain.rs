@@ -169,9 +169,20 @@ impl Inner {
         let mut recovered = Vec::new();
         for (task, holder) in holders {
             let row = table.find(&task.id).await?;
-            if row.is_some_and(|row| row.state() == Some(TaskState::Pending)) {
+            let state = row.as_ref().and_then(Row::state);
+            if state == Some(TaskState::Pending) {
                 self.note_given_up(&task, holder, true);
                 recovered.push(task);
+            } else if let (Some(custom), Some(row)) = (&self.custom, row)
+                && state.is_some_and(TaskState::is_leased)
+                && row
+                    .locked_at()
+                    .is_some_and(|at| at < now - (ttl + 2 * MARGIN))
+            {
+                custom.warn(
+                    table.name(),
+                    "stale locks of this table could not be returned",
+                );
             }
         }
         Ok(recovered)

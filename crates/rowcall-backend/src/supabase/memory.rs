@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use parking_lot::Mutex;
-use rowcall_core::{MachineId, TaskRef};
+use rowcall_core::{MachineId, Payload, TaskRef};
 use tokio::time::Instant;
 
 /// Tasks that are remembered; the oldest are forgotten first.
 const MAX_REMEMBERED: usize = 20_000;
+
+/// Bytes of rows that are kept for tables that cannot be read.
+const MAX_RECORD_BYTES: usize = 4 << 20;
 
 /// A map that forgets what was put in first.
 #[derive(Debug)]
@@ -55,6 +58,14 @@ struct State {
     attempts: Bounded<u32>,
     retry_at: Bounded<(MachineId, Instant)>,
     given_up: Bounded<GivenUp>,
+    records: Records,
+}
+
+/// The last rows that Realtime told of, for tables that cannot be read otherwise.
+#[derive(Debug, Default)]
+struct Records {
+    rows: VecDeque<(TaskRef, Payload)>,
+    bytes: usize,
 }
 
 /// What the daemon remembers.
@@ -110,6 +121,28 @@ impl Memory {
 
     pub(crate) fn given_up(&self, task: &TaskRef) -> Option<GivenUp> {
         self.0.lock().given_up.map.get(task).cloned()
+    }
+
+    /// Keeps a row that Realtime told of.
+    pub(crate) fn note_record(&self, task: &TaskRef, row: Payload) {
+        let mut state = self.0.lock();
+        let records = &mut state.records;
+        records.bytes += row.get().len();
+        records.rows.push_back((task.clone(), row));
+        while records.bytes > MAX_RECORD_BYTES || records.rows.len() > MAX_REMEMBERED {
+            let Some((_, oldest)) = records.rows.pop_front() else {
+                break;
+            };
+            records.bytes -= oldest.get().len();
+        }
+    }
+
+    /// The last row of a task that Realtime told of, if it is still kept.
+    pub(crate) fn record(&self, task: &TaskRef) -> Option<Payload> {
+        let state = self.0.lock();
+        let rows = state.records.rows.iter().rev();
+        let found = rows.into_iter().find(|(known, _)| known == task);
+        found.map(|(_, row)| row.clone())
     }
 
     /// Moves what is remembered of a task into the past.

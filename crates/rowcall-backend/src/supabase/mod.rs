@@ -17,6 +17,7 @@ mod claim;
 mod clock;
 mod config;
 mod coordinator;
+mod custom;
 mod driver;
 mod error;
 mod http;
@@ -47,6 +48,8 @@ pub use probe::{Project, TablePlan};
 pub use publications::Publication;
 pub use session::{TokenKeeper, UserTokens};
 
+use crate::custom::{CustomConfig, LockApi};
+use custom::Custom;
 use error::RestError;
 use http::{Rest, Transport};
 use memory::Memory;
@@ -67,6 +70,8 @@ struct Inner {
     machines: watch::Receiver<Vec<Machine>>,
     load: watch::Sender<Load>,
     realtime: Client,
+    /// In custom mode the app is asked for its locks.
+    custom: Option<Custom>,
 }
 
 /// Tasks in a Supabase project; clones share everything.
@@ -87,6 +92,26 @@ impl SupabaseBackend {
     /// # Errors
     /// When the URL is of no use.
     pub fn new(config: SupabaseConfig) -> Result<(Self, SupabaseDriver), SourceError> {
+        Self::make(config, None)
+    }
+
+    /// A backend in custom mode: the tables of the selectors are the app's own, and the app is asked for every lock. Signals,
+    /// sweeps, heartbeats and presence go over the project as otherwise, as far as the key may read and write the tables.
+    ///
+    /// # Errors
+    /// When a URL is of no use.
+    pub fn custom(
+        config: SupabaseConfig,
+        app: &CustomConfig,
+    ) -> Result<(Self, SupabaseDriver), SourceError> {
+        let api = LockApi::new(app, config.identity.user_email.as_deref())?;
+        Self::make(config, Some(Custom::new(api)))
+    }
+
+    fn make(
+        config: SupabaseConfig,
+        custom: Option<Custom>,
+    ) -> Result<(Self, SupabaseDriver), SourceError> {
         let bad_url = |reason: &dyn std::fmt::Display| {
             let message = format!(
                 "the project URL {:?} cannot be used: {reason}; it looks like https://<project>.supabase.co",
@@ -124,7 +149,7 @@ impl SupabaseBackend {
         let (present_sender, present) = watch::channel(Vec::new());
         let (machines_sender, machines) = watch::channel(Vec::new());
         let inner = Arc::new(Inner {
-            plans: Plans::new(rest.clone(), tables),
+            plans: Plans::new(rest.clone(), tables, custom.is_some()),
             rest,
             session,
             memory: Memory::default(),
@@ -133,6 +158,7 @@ impl SupabaseBackend {
             machines,
             load: watch::Sender::new(Load::default()),
             realtime: client,
+            custom,
             config,
         });
         let driver =

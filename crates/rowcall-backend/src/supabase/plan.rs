@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) own: Vec<Table>,
     /// Tables whose changes the daemons write to `rtx_activities`.
     pub(crate) captured_here: BTreeSet<TableName>,
+    /// Tables of custom mode that cannot be read here: only the app knows them.
+    pub(crate) blind: BTreeSet<TableName>,
 }
 
 impl Plan {
@@ -63,6 +65,7 @@ impl Plan {
             activities,
             own: Vec::new(),
             captured_here: BTreeSet::new(),
+            blind: BTreeSet::new(),
         };
         for table in tables {
             if *table == TableName::activities() || captured.contains(&table.to_string()) {
@@ -80,6 +83,37 @@ impl Plan {
                 ),
                 Err(error) if error.is_missing_table() => {
                     tracing::warn!(%table, "the project has no such table, or does not show it over REST");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(plan)
+    }
+
+    /// In custom mode every table is the app's own, whatever else the project has.
+    async fn make_custom(rest: &Rest, tables: &BTreeSet<TableName>) -> Result<Self, RestError> {
+        let mut plan = Self {
+            batch: false,
+            row_security: None,
+            activities: None,
+            own: Vec::new(),
+            captured_here: BTreeSet::new(),
+            blind: BTreeSet::new(),
+        };
+        for table in tables {
+            let found = if *table == TableName::activities() {
+                Table::detect_activities(rest.clone()).await.map(Some)
+            } else {
+                Table::detect_own(rest.clone(), table.clone()).await
+            };
+            match found {
+                Ok(Some(found)) if found.is_activities() => plan.activities = Some(found),
+                Ok(Some(found)) => plan.own.push(found),
+                Ok(None) => {
+                    plan.blind.insert(table.clone());
+                }
+                Err(error) if error.is_missing_table() || error.is_denied() => {
+                    plan.blind.insert(table.clone());
                 }
                 Err(error) => return Err(error),
             }
@@ -124,15 +158,17 @@ impl Plan {
 pub(crate) struct Plans {
     rest: Rest,
     tables: BTreeSet<TableName>,
+    custom: bool,
     known: Mutex<Option<Arc<Plan>>>,
     making: tokio::sync::Mutex<()>,
 }
 
 impl Plans {
-    pub(crate) fn new(rest: Rest, tables: BTreeSet<TableName>) -> Self {
+    pub(crate) fn new(rest: Rest, tables: BTreeSet<TableName>, custom: bool) -> Self {
         Self {
             rest,
             tables,
+            custom,
             known: Mutex::new(None),
             making: tokio::sync::Mutex::new(()),
         }
@@ -147,6 +183,14 @@ impl Plans {
         self.known.lock().as_ref().is_some_and(|plan| plan.batch)
     }
 
+    /// Whether tasks can be looked for, as far as was asked.
+    pub(crate) fn can_read(&self) -> bool {
+        let known = self.known.lock();
+        known
+            .as_ref()
+            .is_none_or(|plan| plan.tables().next().is_some())
+    }
+
     pub(crate) async fn get(&self) -> Result<Arc<Plan>, RestError> {
         if let Some(plan) = self.known.lock().clone() {
             return Ok(plan);
@@ -155,7 +199,12 @@ impl Plans {
         if let Some(plan) = self.known.lock().clone() {
             return Ok(plan);
         }
-        let plan = Arc::new(Plan::make(&self.rest, &self.tables).await?);
+        let plan = if self.custom {
+            Plan::make_custom(&self.rest, &self.tables).await?
+        } else {
+            Plan::make(&self.rest, &self.tables).await?
+        };
+        let plan = Arc::new(plan);
         *self.known.lock() = Some(Arc::clone(&plan));
         Ok(plan)
     }

@@ -93,6 +93,16 @@ impl Table {
         Ok(Some(table))
     }
 
+    /// A table that can only be heard of, never asked: its rows come with Realtime events.
+    pub(crate) fn unseen(rest: Rest, name: TableName) -> Self {
+        Self {
+            rest,
+            name,
+            columns: BTreeSet::new(),
+            is_activities: false,
+        }
+    }
+
     async fn has_columns(&self, columns: &[&str]) -> Result<bool, RestError> {
         let call = self
             .call(Call::get)

@@ -1,6 +1,6 @@
 //! Signals through Realtime.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::{StreamExt, future::join_all, stream::BoxStream};
 use rowcall_backend::{
@@ -15,31 +15,18 @@ use rowcall_core::{
     },
 };
 use rowcall_realtime::channel::Timing;
-use rowcall_stack::{
-    realtime::{Limits, Slot},
-    stack::RealtimeSettings,
-};
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use super::{
-    project::{Project, RandomIds, Setup},
+    project::{Project, Setup},
     proxy::Proxy,
 };
 
 /// How long anything that is expected may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A project with Realtime. One test's machines keep to one project.
 async fn project(setup: Setup) -> Project {
-    Project::start_with(setup, |config| {
-        config.realtime = Some(RealtimeSettings {
-            ids: Arc::new(RandomIds),
-            limits: Limits::default(),
-            slot: Some(Slot::Temporary),
-            private_only: false,
-        });
-    })
-    .await
+    Project::start_live(setup).await
 }
 
 /// A machine that is running.

@@ -14,7 +14,8 @@ use rowcall_core::{
     Clock, IdSource, MachineId, TableName, TaskRef,
     ports::{Coordinator, TaskAdmin},
 };
-use rowcall_stack::stack::{Stack, StackConfig, loopback};
+use rowcall_stack::realtime::{Limits, Slot};
+use rowcall_stack::stack::{RealtimeSettings, Stack, StackConfig, loopback};
 use rowcall_stack::{auth::Keys, bootstrap, testing::TestDb};
 use tokio_postgres::{Client, NoTls, types::ToSql};
 use uuid::Uuid;
@@ -61,12 +62,25 @@ pub(crate) struct Project {
     pub(crate) client: Client,
     pub(crate) setup: Setup,
     /// Dropped last: the stack's connections go first.
-    _db: TestDb,
+    db: TestDb,
 }
 
 impl Project {
     pub(crate) async fn start(setup: Setup) -> Self {
         Self::start_with(setup, |_| {}).await
+    }
+
+    /// A project with Realtime.
+    pub(crate) async fn start_live(setup: Setup) -> Self {
+        Self::start_with(setup, |config| {
+            config.realtime = Some(RealtimeSettings {
+                ids: Arc::new(RandomIds),
+                limits: Limits::default(),
+                slot: Some(Slot::Temporary),
+                private_only: false,
+            });
+        })
+        .await
     }
 
     /// A project whose stack is changed before it starts.
@@ -85,7 +99,7 @@ impl Project {
             keys,
             client,
             setup,
-            _db: db,
+            db,
         }
     }
 
@@ -105,6 +119,39 @@ impl Project {
     pub(crate) async fn execute(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) {
         let changed = self.client.execute(sql, parameters).await;
         assert_eq!(changed.expect(sql), 1, "{sql}");
+    }
+
+    /// Somebody else's session.
+    pub(crate) async fn connect(&self) -> Client {
+        self.db.connect().await
+    }
+
+    /// Moves the times of a task into the past.
+    pub(crate) async fn age(&self, task: &TaskRef, by: Duration) {
+        let retry = match self.setup {
+            Setup::Ours => ", retry_at = retry_at - make_interval(secs => $2)",
+            Setup::Published => "",
+        };
+        let sql = format!(
+            "update rtx_activities set locked_at = locked_at - make_interval(secs => $2){retry} where id = $1"
+        );
+        self.execute(&sql, &[&id(task), &by.as_secs_f64()]).await;
+    }
+
+    pub(crate) async fn set_status(&self, task: &TaskRef, status: Option<&str>) {
+        let sql = "update rtx_activities set status = $2 where id = $1";
+        self.execute(sql, &[&id(task), &status]).await;
+    }
+
+    pub(crate) async fn set_lock(&self, task: &TaskRef, by: Option<&str>, since: Option<Duration>) {
+        let since = since.map(|since| since.as_secs_f64());
+        let sql = "update rtx_activities set locked_by = $2, locked_at = now() - make_interval(secs => $3) where id = $1";
+        self.execute(sql, &[&id(task), &by, &since]).await;
+    }
+
+    pub(crate) async fn set_nulls(&self, task: &TaskRef) {
+        let sql = "update rtx_activities set status = null, attempted_by = null, retry_count = null where id = $1";
+        self.execute(sql, &[&id(task)]).await;
     }
 
     pub(crate) async fn insert(&self, task: &NewTask) -> TaskRef {
@@ -208,32 +255,19 @@ impl Fixture for Conforming {
     }
 
     async fn age(&self, task: &TaskRef, by: Duration) {
-        let retry = match self.project.setup {
-            Setup::Ours => ", retry_at = retry_at - make_interval(secs => $2)",
-            Setup::Published => "",
-        };
-        let sql = format!(
-            "update rtx_activities set locked_at = locked_at - make_interval(secs => $2){retry} where id = $1"
-        );
-        self.project
-            .execute(&sql, &[&id(task), &by.as_secs_f64()])
-            .await;
+        self.project.age(task, by).await;
         self.backend.age(task, by);
     }
 
     async fn set_status(&self, task: &TaskRef, status: Option<&str>) {
-        let sql = "update rtx_activities set status = $2 where id = $1";
-        self.project.execute(sql, &[&id(task), &status]).await;
+        self.project.set_status(task, status).await;
     }
 
     async fn set_lock(&self, task: &TaskRef, by: Option<&str>, since: Option<Duration>) {
-        let since = since.map(|since| since.as_secs_f64());
-        let sql = "update rtx_activities set locked_by = $2, locked_at = now() - make_interval(secs => $3) where id = $1";
-        self.project.execute(sql, &[&id(task), &by, &since]).await;
+        self.project.set_lock(task, by, since).await;
     }
 
     async fn set_nulls(&self, task: &TaskRef) {
-        let sql = "update rtx_activities set status = null, attempted_by = null, retry_count = null where id = $1";
-        self.project.execute(sql, &[&id(task)]).await;
+        self.project.set_nulls(task).await;
     }
 }

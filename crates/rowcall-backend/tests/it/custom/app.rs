@@ -1,0 +1,167 @@
+//! An app in the test's own process: the two endpoints over `rtx_activities`, with the rules of the published protocol.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
+use rowcall_backend::{CustomConfig, NewTask, SupabaseBackend, conformance::Fixture};
+use rowcall_core::{
+    EventSet, Selector, TaskRef,
+    ports::{Coordinator, TaskAdmin},
+};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use crate::supabase::project::{Project, Setup};
+
+/// An app that runs until it is dropped.
+pub(super) struct App {
+    pub(super) url: String,
+    serving: JoinHandle<()>,
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn lock(
+    State(sql): State<Arc<Client>>,
+    Json(body): Json<Value>,
+) -> (StatusCode, Json<Value>) {
+    let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+    let (id, machine) = (text("task_id"), text("machine_id"));
+    assert_eq!(text("table_name"), "rtx_activities");
+    let Ok(id) = id.parse::<Uuid>() else {
+        let answer = json!({"success": false, "reason": "not_found"});
+        return (StatusCode::NOT_FOUND, Json(answer));
+    };
+    let claim = "select public.rtx_fn_claim_task($1, $2)";
+    let won: bool = sql
+        .query_one(claim, &[&id, &machine])
+        .await
+        .expect("asked")
+        .get(0);
+    if won {
+        return (
+            StatusCode::OK,
+            Json(
+                json!({"success": true, "locked_by": machine, "locked_at": "2024-01-15T10:30:00Z"}),
+            ),
+        );
+    }
+    let holder = "select locked_by from rtx_activities where id = $1";
+    let answer = match sql.query_opt(holder, &[&id]).await.expect("asked") {
+        Some(row) => {
+            let by: Option<String> = row.get(0);
+            json!({"success": false, "reason": "already_locked", "locked_by": by})
+        }
+        None => json!({"success": false, "reason": "not_found"}),
+    };
+    (StatusCode::CONFLICT, Json(answer))
+}
+
+async fn webhook(
+    State(sql): State<Arc<Client>>,
+    Json(body): Json<Value>,
+) -> (StatusCode, Json<Value>) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let id: Uuid = text(&body["task_id"]).parse().expect("a uuid");
+    let machine = text(&body["machine_id"]);
+    assert!(body["timestamp"].is_string(), "{body}");
+    let written = if body["action"] == "complete" {
+        let complete = "update rtx_activities set status = 'completed', result = $3::text::jsonb, completed_at = now()
+                        where id = $1 and locked_by = $2 and status in ('claimed', 'processing')";
+        let result = body["data"]["result"].to_string();
+        sql.execute(complete, &[&id, &machine, &result]).await
+    } else {
+        let fail = "select 1 where public.rtx_fn_fail_task($1, $2, $3)";
+        let error = text(&body["data"]["error"]["message"]);
+        sql.execute(fail, &[&id, &machine, &error]).await
+    };
+    if written.expect("written") == 1 {
+        (StatusCode::OK, Json(json!({"success": true})))
+    } else {
+        (
+            StatusCode::CONFLICT,
+            Json(json!({"success": false, "reason": "not_locked"})),
+        )
+    }
+}
+
+/// Serves a router until the app is dropped.
+pub(super) async fn serve(router: Router) -> App {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let serving = tokio::spawn(async move {
+        axum::serve(listener, router).await.expect("it serves");
+    });
+    App { url, serving }
+}
+
+/// The fixture of the conformance suite.
+pub(super) struct Custom {
+    project: Project,
+    backend: SupabaseBackend,
+    _app: App,
+}
+
+pub(super) async fn custom() -> Custom {
+    let project = Project::start(Setup::Ours).await;
+    let sql = Arc::new(project.connect().await);
+    let router = Router::new()
+        .route("/api/task-lock", post(lock))
+        .route("/api/task-webhook", post(webhook))
+        .with_state(sql);
+    let app = serve(router).await;
+    let mut config = project.config("test");
+    config.selectors = vec![Selector {
+        table: rowcall_core::TableName::activities(),
+        events: EventSet::ALL,
+        filter: None,
+    }];
+    let (backend, _) =
+        SupabaseBackend::custom(config, &CustomConfig::new(&app.url)).expect("the URLs are valid");
+    Custom {
+        project,
+        backend,
+        _app: app,
+    }
+}
+
+#[async_trait]
+impl Fixture for Custom {
+    fn coordinator(&self) -> &dyn Coordinator {
+        &self.backend
+    }
+
+    fn admin(&self) -> Option<&dyn TaskAdmin> {
+        Some(&self.backend)
+    }
+
+    async fn insert(&self, task: NewTask) -> TaskRef {
+        self.project.insert(&task).await
+    }
+
+    async fn age(&self, task: &TaskRef, by: Duration) {
+        self.project.age(task, by).await;
+        self.backend.age(task, by);
+    }
+
+    async fn set_status(&self, task: &TaskRef, status: Option<&str>) {
+        self.project.set_status(task, status).await;
+    }
+
+    async fn set_lock(&self, task: &TaskRef, by: Option<&str>, since: Option<Duration>) {
+        self.project.set_lock(task, by, since).await;
+    }
+
+    async fn set_nulls(&self, task: &TaskRef) {
+        self.project.set_nulls(task).await;
+    }
+}
