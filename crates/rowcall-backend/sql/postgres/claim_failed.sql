@@ -1,4 +1,4 @@
--- Up to $2 failed tasks that this machine may try, whatever their table; few, so they are sorted.
+-- Up to {limit} failed tasks that this machine may try, whatever their table; few, so they are sorted.
 select a.ctid
   from public.rtx_activities a
  where a.status = 'failed'
@@ -6,5 +6,5 @@ select a.ctid
    and {selected}
    and {eligible}
  order by a.created_at {direction}
- limit $2
+ limit {limit}
    for update skip locked

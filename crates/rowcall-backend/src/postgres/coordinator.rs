@@ -14,6 +14,8 @@ use rowcall_core::{
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
+use crate::sql::selector::{self, ActivityRow};
+
 use super::{
     PostgresBackend,
     row::{self, TASK_COLUMNS},
@@ -76,13 +78,13 @@ impl PostgresBackend {
     fn claimed(
         rows: &[Row],
         rules: &ClaimRules,
-        order: ClaimOrder,
+        batch: &ClaimBatch,
     ) -> Result<Vec<Claimed>, SourceError> {
-        let claimed: Result<Vec<Claimed>, SourceError> = rows
+        let needs = selector::activity_row_for(&batch.selectors);
+        let claimed = rows
             .iter()
-            .map(|row| row::claimed(row, &rules.machine))
-            .collect();
-        Ok(in_order(claimed?, order))
+            .map(|row| row::claimed(row, &rules.machine, needs));
+        Ok(in_order(claimed.collect::<Result<_, _>>()?, batch.order))
     }
 }
 
@@ -116,6 +118,7 @@ impl Coordinator for PostgresBackend {
             Some(row) => Ok(ClaimOutcome::Won(Box::new(row::claimed(
                 row,
                 &rules.machine,
+                ActivityRow::FromDatabase,
             )?))),
             None => self.why_not(rules, id).await,
         }
@@ -142,7 +145,7 @@ impl Coordinator for PostgresBackend {
             .connections
             .query("claiming tasks", &sql, &parameters)
             .await?;
-        Self::claimed(&rows, rules, batch.order)
+        Self::claimed(&rows, rules, batch)
     }
 
     async fn renew(&self, leases: &[LeaseKey]) -> Result<Vec<Fence>, SourceError> {
@@ -202,7 +205,7 @@ impl Coordinator for PostgresBackend {
             .await?;
         let settled: Option<Vec<Uuid>> = rows.pop().and_then(|last| last.get(TASK_COLUMNS));
         let written: HashSet<Uuid> = settled.unwrap_or_default().into_iter().collect();
-        let claimed = Self::claimed(&rows, rules, batch.order)?;
+        let claimed = Self::claimed(&rows, rules, batch)?;
         // What was claimed must reach the caller even when this look fails: then unwritten means lost.
         let fences = match self.fences_of(machine, &group, &written).await {
             Ok(fences) => fences,

@@ -1,5 +1,7 @@
 //! Rows of `rtx_activities` as tasks.
 
+use std::fmt::Write;
+
 use bytes::BytesMut;
 use jiff::Timestamp;
 use rowcall_core::{
@@ -13,7 +15,7 @@ use tokio_postgres::{
 use uuid::Uuid;
 
 use super::error;
-use crate::sql::selector;
+use crate::sql::selector::{self, ActivityRow};
 
 /// The version byte that PostgreSQL puts before the text of a `jsonb` value on the wire.
 const JSONB_VERSION: u8 = 1;
@@ -148,9 +150,34 @@ pub(super) fn task(row: &Row) -> Result<Task, SourceError> {
     })
 }
 
+/// The row of an activity that was written directly, as [`selector::activity_row`] builds it, from what the task holds.
+fn activity_row(task: &Task) -> Result<Payload, SourceError> {
+    let json = |text: &str| serde_json::to_string(text).expect("texts are JSON");
+    let mut row = format!(
+        "{{\"id\":{},\"created_at\":{},\"raw_data\":{},\"old_data\":{}",
+        json(&task.task.id.to_string()),
+        json(&task.created_at.to_string()),
+        task.raw_data.get(),
+        task.old_data.as_ref().map_or("null", Payload::get),
+    );
+    for (column, value) in selector::NEW_ACTIVITY {
+        let _ = write!(row, ",\"{column}\":{value}");
+    }
+    row.push('}');
+    Payload::from_text(row)
+        .map_err(|error| error::bug(format!("an activity could not be written as JSON: {error}")))
+}
+
 /// Reads [`task_columns`] of a row that was just claimed.
-pub(super) fn claimed(row: &Row, machine: &MachineId) -> Result<Claimed, SourceError> {
-    let task = task(row)?;
+pub(super) fn claimed(
+    row: &Row,
+    machine: &MachineId,
+    needs: ActivityRow,
+) -> Result<Claimed, SourceError> {
+    let mut task = task(row)?;
+    if needs == ActivityRow::FromTask && task.source == TableName::activities() {
+        task.row = Some(activity_row(&task)?);
+    }
     let lease = Lease::granted(LeaseKey {
         task: task.task.clone(),
         machine: machine.clone(),

@@ -8,7 +8,7 @@ use rowcall_core::{Selector, ports::ClaimOrder};
 use super::row::{TASK_NULLS, task_columns, view_columns};
 use crate::sql::{
     literal,
-    selector::{self, TableSelector},
+    selector::{self, ActivityRow, TableSelector},
 };
 
 /// Rendered statements kept at most; the engine asks with a few selector sets all its life.
@@ -185,11 +185,17 @@ fn table_condition(one: &TableSelector) -> (String, &str) {
 fn claim(selectors: &[Selector], shape: ClaimShape) -> String {
     let direction = if shape.newest { "desc" } else { "asc" };
     let tables = selector::by_table(selectors);
+    // A lock on a row that somebody else has just claimed is taken before it shows that the row is no longer pending, and kept.
+    // Whoever settles such rows waits for us, so we must wait for nobody by then: settlements come first.
+    let asked = match shape.settling {
+        None => "$2",
+        Some(_) => "($2 + 0 * (select count(*) from settled))",
+    };
     // What is tried again goes first: it is older, there is little of it, and the limit on attempts bounds it.
-    let limit = if shape.retryable {
-        "greatest($2 - (select count(*) from failed), 0)"
+    let limit = &if shape.retryable {
+        format!("greatest({asked} - (select count(*) from failed), 0)")
     } else {
-        "$2"
+        asked.to_owned()
     };
     let pending = match tables.as_slice() {
         [one] => {
@@ -214,6 +220,7 @@ fn claim(selectors: &[Selector], shape: ClaimShape) -> String {
                 ("selected", &selector::any(selectors)),
                 ("eligible", ELIGIBLE),
                 ("direction", direction),
+                ("limit", asked),
             ],
         );
         format!(
@@ -228,7 +235,7 @@ fn claim(selectors: &[Selector], shape: ClaimShape) -> String {
             ("candidates", &candidates),
             (
                 "columns",
-                &task_columns(selector::needs_activity_row(selectors)),
+                &task_columns(selector::activity_row_for(selectors) == ActivityRow::FromDatabase),
             ),
         ],
     )

@@ -77,12 +77,34 @@ pub(crate) fn any(selectors: &[Selector]) -> String {
     }
 }
 
-/// Whether a filter looks at columns of activities themselves, so that claimed tasks must carry them.
-pub(crate) fn needs_activity_row(selectors: &[Selector]) -> bool {
+/// What claimed tasks must carry of activities that were written directly, so that routes can filter them again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ActivityRow {
+    /// Nothing: no filter looks at them.
+    None,
+    /// What the task holds anyway: filters look at `raw_data` and columns that are the same for every new activity.
+    FromTask,
+    /// The row, built by the database: filters look at columns that a task does not hold.
+    FromDatabase,
+}
+
+/// What the filters of these selectors look at.
+pub(crate) fn activity_row_for(selectors: &[Selector]) -> ActivityRow {
     let activities = TableName::activities();
-    selectors
+    let filters = selectors
         .iter()
-        .any(|selector| selector.table == activities && selector.filter.is_some())
+        .filter(|selector| selector.table == activities)
+        .filter_map(|selector| selector.filter.as_ref());
+    filters.fold(ActivityRow::None, |need, filter| {
+        let held = filter.expr().columns().iter().all(|column| {
+            matches!(*column, "id" | "raw_data" | "old_data" | "created_at")
+                || NEW_ACTIVITY.iter().any(|(known, _)| known == column)
+        });
+        match (need, held) {
+            (ActivityRow::FromDatabase, _) | (_, false) => ActivityRow::FromDatabase,
+            (_, true) => ActivityRow::FromTask,
+        }
+    })
 }
 
 /// A `jsonb` expression: the activity `a` as it was when it was new.

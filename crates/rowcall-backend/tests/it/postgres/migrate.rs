@@ -275,8 +275,8 @@ async fn supabase_roles_get_row_level_security_and_the_publication() {
     for user in [mine, theirs] {
         client
             .execute(
-                "insert into auth.users (id, email) values ($1, $1::text || '@example.com')",
-                &[&user],
+                "insert into auth.users (id, email) values ($1, $2)",
+                &[&user, &format!("{user}@example.com")],
             )
             .await
             .unwrap();

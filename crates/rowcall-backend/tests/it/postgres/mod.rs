@@ -5,5 +5,6 @@ mod conformance;
 mod database;
 mod filter;
 mod migrate;
+mod plans;
 mod published;
 mod wake;
