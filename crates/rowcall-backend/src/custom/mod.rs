@@ -43,7 +43,7 @@ impl CustomConfig {
     }
 }
 
-/// The SQL that returns stale locks of a table to pending: for pg_cron, or for the app's own timer.
+/// The SQL that returns stale locks of a table to pending: for `pg_cron`, or for the app's own timer.
 pub fn recovery_sql(table: &TableName) -> String {
     let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     format!(

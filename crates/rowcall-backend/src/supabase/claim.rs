@@ -31,6 +31,7 @@ impl Inner {
     pub(super) fn won(&self, rules: &ClaimRules, row: &Row, attempt: u32) -> Claimed {
         let task = row.task(attempt);
         self.memory.forget_retry(&task.task);
+        self.leases.give_out(&task.task);
         Claimed {
             lease: Lease::granted(LeaseKey {
                 task: task.task.clone(),
@@ -194,6 +195,7 @@ impl Inner {
         match self.fill(rules, plan, batch, &mut won).await {
             // What was won before the error is ours and must be run.
             Err(error) if !won.is_empty() => {
+                self.leases.doubt(&error);
                 tracing::warn!(%error, won = won.len(), "a batch was not filled");
                 Ok(won)
             }
@@ -339,7 +341,10 @@ impl Inner {
             }
             match failed {
                 // What was won meanwhile is ours and must be run, whatever became of the rest.
-                Some(_) if !won.is_empty() => break,
+                Some(error) if !won.is_empty() => {
+                    self.leases.doubt(&error);
+                    break;
+                }
                 Some(error) => return Err(error),
                 None => {}
             }

@@ -128,7 +128,10 @@ impl SupabaseBackend {
     ) -> Result<Vec<Fence>, SourceError> {
         let plan = self.plan(what).await?;
         let fences = self.0.act(&plan, leases, action).await;
-        fences.map_err(|error| self.0.explain(error, what))
+        let fences = fences.map_err(|error| self.0.explain(error, what))?;
+        let ends = action == Action::Release;
+        self.0.leases.note(leases.iter(), &fences, ends);
+        Ok(fences)
     }
 
     /// Does something to a task that is in a table of the plan.
@@ -169,6 +172,7 @@ impl Coordinator for SupabaseBackend {
         const WHAT: &str = "claim a task";
         let plan = self.plan(WHAT).await?;
         let table = plan.table(&task.table);
+        let _claiming = self.0.leases.begin_claim().await;
         let outcome = match (&self.0.custom, table) {
             (Some(custom), Some(_)) => self.0.claim_custom(custom, rules, table, task).await,
             (Some(custom), None) if plan.blind.contains(&task.table) => {
@@ -177,7 +181,9 @@ impl Coordinator for SupabaseBackend {
             (None, Some(table)) => self.0.claim_named(rules, &plan, table, &task.id).await,
             (_, None) => return Ok(ClaimOutcome::Gone),
         };
-        outcome.map_err(|error| self.0.explain(error, WHAT))
+        outcome
+            .inspect_err(|error| self.0.leases.doubt(error))
+            .map_err(|error| self.0.explain(error, WHAT))
     }
 
     async fn claim_next(
@@ -187,8 +193,10 @@ impl Coordinator for SupabaseBackend {
     ) -> Result<Vec<Claimed>, SourceError> {
         const WHAT: &str = "claim tasks";
         let plan = self.plan(WHAT).await?;
+        let _claiming = self.0.leases.begin_claim().await;
         let won = self.0.claim_batch(rules, &plan, batch).await;
-        won.map_err(|error| self.0.explain(error, WHAT))
+        won.inspect_err(|error| self.0.leases.doubt(error))
+            .map_err(|error| self.0.explain(error, WHAT))
     }
 
     async fn renew(&self, leases: &[LeaseKey]) -> Result<Vec<Fence>, SourceError> {
@@ -204,7 +212,10 @@ impl Coordinator for SupabaseBackend {
         const WHAT: &str = "settle tasks";
         let plan = self.plan(WHAT).await?;
         let fences = self.0.settle_all(&plan, settlements).await;
-        fences.map_err(|error| self.0.explain(error, WHAT))
+        let fences = fences.map_err(|error| self.0.explain(error, WHAT))?;
+        let leases = settlements.iter().map(|one| &one.lease);
+        self.0.leases.note(leases, &fences, true);
+        Ok(fences)
     }
 
     async fn release(&self, leases: &[LeaseKey]) -> Result<Vec<Fence>, SourceError> {

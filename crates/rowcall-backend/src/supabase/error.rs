@@ -110,6 +110,15 @@ impl RestError {
             .is_some_and(|code| code.starts_with("22") || code == "PGRST102")
     }
 
+    /// Whether the project may have done what it was asked, for all one can tell.
+    pub(crate) fn leaves_open(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => status.is_server_error(),
+            Self::Unreachable(_) | Self::TooLarge(_) | Self::Nonsense(_) => true,
+            Self::Throttled(_) | Self::SignedOut(_) | Self::App { .. } | Self::Denied => false,
+        }
+    }
+
     /// Whether the credential is not enough, or not good any more.
     pub(crate) fn is_token(&self) -> bool {
         matches!(self, Self::Refused { status, code, .. }

@@ -37,6 +37,12 @@ impl Inner {
         selectors: &[Selector],
     ) -> Result<Maintenance, RestError> {
         let mut all = Maintenance::default();
+        if self.custom.is_none() {
+            all.recovered = self.give_back_orphans(plan, &rules.machine).await?;
+            for task in &all.recovered {
+                self.note_given_up(task, None, false);
+            }
+        }
         for table in plan.tables() {
             let one = if plan.is_batch(table) {
                 self.maintain_batch(plan, table, rules, selectors).await?
@@ -169,12 +175,12 @@ impl Inner {
         let mut recovered = Vec::new();
         for (task, holder) in holders {
             let row = table.find(&task.id).await?;
-            let state = row.as_ref().and_then(Row::state);
-            if state == Some(TaskState::Pending) {
+            let found = row.as_ref().and_then(Row::state);
+            if found == Some(TaskState::Pending) {
                 self.note_given_up(&task, holder, true);
                 recovered.push(task);
             } else if let (Some(custom), Some(row)) = (&self.custom, row)
-                && state.is_some_and(TaskState::is_leased)
+                && found.is_some_and(TaskState::is_leased)
                 && row
                     .locked_at()
                     .is_some_and(|at| at < now - (ttl + 2 * MARGIN))

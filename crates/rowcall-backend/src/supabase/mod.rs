@@ -24,6 +24,7 @@ mod http;
 mod lease;
 mod maintain;
 mod memory;
+mod orphans;
 mod plan;
 mod presence;
 mod probe;
@@ -53,6 +54,7 @@ use custom::Custom;
 use error::RestError;
 use http::{Rest, Transport};
 use memory::Memory;
+use orphans::Leases;
 use plan::Plans;
 use session::Session;
 use signals::Switchboard;
@@ -64,6 +66,7 @@ struct Inner {
     session: Session,
     plans: Plans,
     memory: Memory,
+    leases: Leases,
     signals: Switchboard,
     /// Machines that have a free slot, as far as presence tells.
     present: watch::Receiver<Vec<MachineId>>,
@@ -153,6 +156,7 @@ impl SupabaseBackend {
             rest,
             session,
             memory: Memory::default(),
+            leases: Leases::default(),
             signals: Switchboard::new(),
             present,
             machines,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rowcall_core::{
-    EventKind, EventSet, Selector, TaskId, TaskRef, TaskState,
+    EventKind, EventSet, MachineId, Selector, TaskId, TaskRef, TaskState,
     ports::{ClaimOrder, ClaimRules, TaskQuery},
 };
 use serde_json::value::RawValue;
@@ -136,6 +136,14 @@ impl Table {
             found.extend(self.rows(rows)?.iter().map(Row::task_ref));
         }
         Ok(found)
+    }
+
+    /// Rows that a machine has claimed and not said to run.
+    pub(crate) async fn claimed_by(&self, machine: &MachineId) -> Result<Vec<Row>, RestError> {
+        let query = Query::new()
+            .eq("locked_by", machine.as_str())
+            .eq("status", TaskState::Claimed.as_str());
+        self.select(query, MAX_PAGE).await
     }
 
     /// Leased rows whose lease is older than `cutoff`, or has no time.

@@ -19,7 +19,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use super::{
     project::{Project, Setup},
-    proxy::Proxy,
+    proxy::{Proxy, Wire},
 };
 
 /// How long anything that is expected may take.
@@ -339,12 +339,12 @@ async fn a_cut_wire_is_down_and_comes_up_again() {
     config.url = proxy.url();
     let mut one = Machine::start(config);
     one.up().await;
-    proxy.cut();
+    proxy.set(Wire::Cut);
     let down = one
         .wait_for(|signal| matches!(signal, Signal::Down { .. }))
         .await;
     let missed = project.insert(&numbered(1)).await;
-    proxy.mend();
+    proxy.set(Wire::Open);
     one.up().await;
     assert!(matches!(down, Signal::Down { reason, .. } if reason.contains("rtx_activities")));
     // What happened while the wire was cut is found by looking, whether or not the server tells of it again.
