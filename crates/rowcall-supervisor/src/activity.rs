@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rowcall_core::{Payload, ports::RunContext};
+use rowcall_core::{Payload, TableName, manifest::NAMED_SCHEMA, ports::RunContext};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -78,7 +78,10 @@ fn head(context: &RunContext) -> Head<'_> {
 /// The table whose change made the task, as published agents know it: without the schema when that is `public`.
 pub(crate) fn table_name(context: &RunContext) -> String {
     let source = &context.task.source;
-    if source.schema() == "public" {
+    if source.schema() == NAMED_SCHEMA {
+        // Started by name: no table changed, and the row that holds the task is an activity.
+        TableName::activities().name().to_owned()
+    } else if source.schema() == "public" {
         source.name().to_owned()
     } else {
         source.to_string()

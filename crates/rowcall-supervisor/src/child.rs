@@ -141,6 +141,11 @@ fn watch(pid: Pid) -> Option<AsyncFd<std::os::fd::OwnedFd>> {
 }
 
 impl Running {
+    /// The process id of the program, which is the id of its group as well.
+    pub(crate) fn pid(&self) -> u32 {
+        self.family.group.as_raw_pid().unsigned_abs()
+    }
+
     /// Waits until the program itself has ended; what it started may go on. Safe to cancel.
     pub(crate) async fn ended(&mut self) {
         if self.status.is_some() {

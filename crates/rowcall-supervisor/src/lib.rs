@@ -22,6 +22,7 @@
 //! only process groups are ended.
 
 mod activity;
+pub mod app;
 mod child;
 mod environment;
 mod error;
@@ -36,10 +37,13 @@ mod runners;
 mod supervisor;
 mod worker;
 
+pub use app::{AppHost, AppLaunch, AppOptions, AppProcess, AppState, StartReply};
 pub use environment::{RUN_MARK, inherit};
 pub use error::LaunchError;
 pub use guard::GuardCommand;
-pub use options::{AppHome, AppHomes, Graces, Limits, SupervisorOptions, WorkerOptions};
+pub use options::{
+    AppHome, AppHomes, Graces, Limits, SupervisorOptions, TaskVariables, WorkerOptions,
+};
 pub use process::ProcessRunner;
 pub use runners::Runners;
 pub use supervisor::Supervisor;

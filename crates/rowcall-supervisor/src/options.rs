@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use rowcall_core::{AppId, Backoff};
+use rowcall_core::{AppId, Backoff, LeaseKey};
 
 use crate::guard::GuardCommand;
 
@@ -18,6 +18,9 @@ pub struct AppHome {
 /// Asked at every start, so that keys may change while the daemon runs.
 pub type AppHomes = Arc<dyn Fn(&AppId) -> AppHome + Send + Sync>;
 
+/// Asked for each attempt of a task: variables of its own, such as a token for its report.
+pub type TaskVariables = Arc<dyn Fn(&LeaseKey) -> BTreeMap<String, String> + Send + Sync>;
+
 /// How a supervisor works.
 #[derive(Clone)]
 pub struct SupervisorOptions {
@@ -25,6 +28,8 @@ pub struct SupervisorOptions {
     pub inherited: BTreeMap<OsString, OsString>,
     /// Directory and connection variables of each app.
     pub homes: AppHomes,
+    /// Variables of each attempt, beside those that describe the task.
+    pub task_variables: Option<TaskVariables>,
     /// Where data goes that is too large for an environment variable; readable by the daemon's user only.
     pub spool_dir: PathBuf,
     /// How the guard process is started; without one, a killed daemon leaves its agents running.
@@ -43,6 +48,7 @@ impl SupervisorOptions {
         Self {
             inherited: BTreeMap::new(),
             homes,
+            task_variables: None,
             spool_dir: spool_dir.into(),
             guard: None,
             graces: Graces::default(),

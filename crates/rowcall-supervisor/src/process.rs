@@ -70,6 +70,9 @@ impl ProcessRunner {
         let home = self.supervisor.home(&context.app);
         let mut variables = self.supervisor.variables(&home);
         describe_task(&mut variables, context, delivery);
+        if let Some(more) = &self.supervisor.options().task_variables {
+            variables.extend(&more(&context.lease));
+        }
         variables.extend(&command.env);
         let mut program = Supervisor::resolve(command, &variables, &home.directory)?;
         program.args.push(context.task.task.id.to_string());

@@ -27,6 +27,9 @@ const MAX_WAITING: usize = 16_384;
 /// How many records one transaction takes.
 const MAX_BATCH: usize = 8_192;
 
+/// How much of the file the writer keeps in memory at most, in KiB: the indexes of random ids are touched everywhere.
+const CACHE_KIB: i64 = 8 * 1024;
+
 /// How often a batch is tried before it is dropped with an error.
 const MAX_TRIES: u32 = 3;
 
@@ -60,6 +63,9 @@ impl StoreWriter {
     /// interrupted: only one daemon may use a store.
     pub fn start(store: &Store, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let connection = connect(&store.path, &store.options)?;
+        connection
+            .pragma_update(None, "cache_size", -CACHE_KIB)
+            .map_err(|error| store.error(error))?;
         let now = clock.now().as_millisecond();
         for sql in [
             include_str!("sql/attempt_interrupted.sql"),

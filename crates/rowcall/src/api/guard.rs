@@ -1,10 +1,13 @@
 //! Who may speak to the local API at all: programs on this machine, not pages in a browser.
 //!
 //! A web page can make a browser send requests to localhost, directly or by DNS rebinding. The `Host` of such a request
-//! is the page's own name, or its `Origin` is; both are refused before any route sees them.
+//! is the page's own name, or its `Origin` is; both are refused before any route sees them. Pages of other local servers
+//! (`http://localhost:5173`) are other origins too.
+
+use std::sync::Arc;
 
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
@@ -12,24 +15,47 @@ use axum::{
 
 use super::error::ApiError;
 
-/// Refuses requests whose `Host` is not a loopback name or that carry a foreign `Origin`.
-pub async fn local_only(request: Request, next: Next) -> Response {
-    match check(request.headers()) {
+/// The names under which this machine calls itself.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
+/// The hosts and origins that are served beside the loopback names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Neighbours {
+    /// Host names without a port, for a proxy of the operator's.
+    pub hosts: Vec<String>,
+    /// Whole origins, as browsers send them: `http://localhost:5173`.
+    pub origins: Vec<String>,
+}
+
+/// Refuses requests whose `Host` is not ours or that carry a foreign `Origin`.
+pub(super) async fn local_only(
+    State(neighbours): State<Arc<Neighbours>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match check(&neighbours, request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
 }
 
-fn check(headers: &HeaderMap) -> Result<(), ApiError> {
+fn check(neighbours: &Neighbours, headers: &HeaderMap) -> Result<(), ApiError> {
     let forbidden = |code, message: &str| Err(ApiError::new(StatusCode::FORBIDDEN, code, message));
-    // HTTP/1.1 requires Host; a client without one is none we know.
-    if !headers.get(header::HOST).is_some_and(|host| is_local_authority(host)) {
-        return forbidden(
-            "FOREIGN_HOST",
-            "This API answers only to localhost, 127.0.0.1 and [::1]. Use one of these as the host.",
-        );
-    }
-    if headers.get_all(header::ORIGIN).iter().any(|origin| !is_local_origin(origin)) {
+    // HTTP/1.1 requires Host; a client without one is none we know, and two of them are an attack on somebody.
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next().and_then(text), hosts.next()) {
+        (Some(host), None) if neighbours.serve(host) => host,
+        _ => {
+            return forbidden(
+                "FOREIGN_HOST",
+                "This API answers only to localhost, 127.0.0.1 and [::1]. Use one of these as the host.",
+            );
+        }
+    };
+    let ours = |origin: &HeaderValue| {
+        text(origin).is_some_and(|origin| neighbours.is_own_origin(origin, host))
+    };
+    if !headers.get_all(header::ORIGIN).iter().all(ours) {
         return forbidden(
             "FOREIGN_ORIGIN",
             "Requests from web pages of other origins are refused. Call the API from a program on this machine.",
@@ -38,65 +64,147 @@ fn check(headers: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn is_local_authority(value: &HeaderValue) -> bool {
-    value.to_str().is_ok_and(is_local_name)
+fn text(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok()
 }
 
-/// `localhost`, `127.0.0.1` or `[::1]`, with or without a port.
-fn is_local_name(authority: &str) -> bool {
-    ["localhost", "127.0.0.1", "[::1]"].into_iter().any(|name| {
-        authority
-            .get(..name.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(name))
-            && match authority[name.len()..].strip_prefix(':') {
-                Some(port) => !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()),
-                None => authority.len() == name.len(),
-            }
-    })
+/// `name` or `name:port`, the port in digits; an IPv6 address stands in brackets.
+fn split(authority: &str) -> Option<(&str, Option<&str>)> {
+    let colon = match authority.rfind(']') {
+        Some(end) => authority[end..].find(':').map(|at| end + at),
+        None => authority.find(':'),
+    };
+    match colon {
+        None => Some((authority, None)),
+        Some(at) => {
+            let port = &authority[at + 1..];
+            let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+            digits.then_some((&authority[..at], Some(port)))
+        }
+    }
 }
 
-/// An origin of a page that this machine serves itself. `null` is a sandboxed page: foreign.
-fn is_local_origin(value: &HeaderValue) -> bool {
-    value.to_str().is_ok_and(|origin| {
-        origin
-            .strip_prefix("http://")
-            .or_else(|| origin.strip_prefix("https://"))
-            .is_some_and(is_local_name)
-    })
+impl Neighbours {
+    fn is_name(&self, name: &str) -> bool {
+        LOOPBACK
+            .into_iter()
+            .chain(self.hosts.iter().map(String::as_str))
+            .any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    fn serve(&self, authority: &str) -> bool {
+        split(authority).is_some_and(|(name, _)| self.is_name(name))
+    }
+
+    /// An origin of our own pages: a name of ours and the port that was asked. `null` is a sandboxed page: foreign.
+    fn is_own_origin(&self, origin: &str, host: &str) -> bool {
+        if self.origins.iter().any(|known| known == origin) {
+            return true;
+        }
+        let secure = origin.strip_prefix("https://");
+        let (Some(authority), default) = (
+            secure.or_else(|| origin.strip_prefix("http://")),
+            if secure.is_some() { "443" } else { "80" },
+        ) else {
+            return false;
+        };
+        let (Some((name, port)), Some((_, asked))) = (split(authority), split(host)) else {
+            return false;
+        };
+        self.is_name(name) && port.unwrap_or(default) == asked.unwrap_or(default)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
+        }
+        headers
+    }
+
+    fn checked(host: &str, origin: Option<&str>) -> Result<(), &'static str> {
+        check(&Neighbours::default(), &headers(host, origin)).map_err(|error| error.code())
+    }
+
     #[test]
     fn only_loopback_names_are_hosts() {
-        for good in ["localhost", "LOCALHOST:3001", "127.0.0.1:3001", "[::1]:3001", "[::1]"] {
-            assert!(is_local_name(good), "{good}");
+        for good in [
+            "localhost",
+            "LOCALHOST:3001",
+            "127.0.0.1:3001",
+            "[::1]:3001",
+            "[::1]",
+        ] {
+            assert_eq!(checked(good, None), Ok(()), "{good}");
         }
         for bad in [
-            "example.com", "localhost.example.com", "localhost:3001.evil", "127.0.0.1.nip.io", "0.0.0.0:3001",
-            "localhost:", "", "192.168.1.2:3001", "évil",
+            "example.com",
+            "localhost.example.com",
+            "localhost:3001.evil",
+            "127.0.0.1.nip.io",
+            "0.0.0.0:3001",
+            "localhost:",
+            "",
+            "192.168.1.2:3001",
+            "[::1",
+            "::1",
         ] {
-            assert!(!is_local_name(bad), "{bad}");
+            assert_eq!(checked(bad, None), Err("FOREIGN_HOST"), "{bad}");
         }
+        let two = {
+            let mut headers = headers("localhost:3001", None);
+            headers.append(header::HOST, HeaderValue::from_static("example.com"));
+            headers
+        };
+        assert!(check(&Neighbours::default(), &two).is_err());
+        assert!(check(&Neighbours::default(), &HeaderMap::new()).is_err());
     }
 
     #[test]
     fn foreign_pages_are_refused() {
-        let headers = |origin: Option<&'static str>| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::HOST, HeaderValue::from_static("localhost:3001"));
-            if let Some(origin) = origin {
-                headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
-            }
-            headers
-        };
-        assert!(check(&headers(None)).is_ok());
-        assert!(check(&headers(Some("http://localhost:3001"))).is_ok());
-        for origin in ["https://example.com", "null", "http://localhost.example.com", "file://"] {
-            assert!(check(&headers(Some(origin))).is_err(), "{origin}");
+        for own in [
+            None,
+            Some("http://localhost:3001"),
+            Some("http://127.0.0.1:3001"),
+        ] {
+            assert_eq!(checked("localhost:3001", own), Ok(()), "{own:?}");
         }
-        assert!(check(&HeaderMap::new()).is_err(), "no Host");
+        for origin in [
+            "https://example.com",
+            "null",
+            "http://localhost.example.com",
+            "file://",
+            "http://localhost:5173",
+            "http://localhost",
+            "https://localhost:30010",
+            "http://localhost:3001@evil",
+        ] {
+            assert_eq!(
+                checked("localhost:3001", Some(origin)),
+                Err("FOREIGN_ORIGIN"),
+                "{origin}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_operator_may_name_neighbours() {
+        let neighbours = Neighbours {
+            hosts: vec!["rowcall.internal".into()],
+            origins: vec!["http://localhost:5173".into()],
+        };
+        let check = |host, origin| check(&neighbours, &headers(host, origin)).is_ok();
+        assert!(
+            check("rowcall.internal", None) && check("localhost", Some("http://localhost:5173"))
+        );
+        assert!(
+            !check("other.internal", None) && !check("localhost", Some("http://localhost:5174"))
+        );
     }
 }

@@ -26,7 +26,7 @@ pub enum ListenError {
     },
 }
 
-/// Binds 127.0.0.1 and, where the machine has IPv6, ::1 on the same port. `localhost` is two addresses: Node may try ::1
+/// Binds 127.0.0.1 and, where the machine has IPv6, `::1` on the same port. `localhost` is two addresses: Node may try `::1`
 /// first, Python 127.0.0.1. Port 0 takes any free one.
 pub async fn bind(port: u16) -> Result<(u16, Vec<TcpListener>), ListenError> {
     let refused = |source: std::io::Error| match source.kind() {

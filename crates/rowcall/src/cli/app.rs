@@ -1,6 +1,7 @@
 //! `rowcall app`
 
 mod anchor;
+mod process;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -66,6 +67,40 @@ pub enum App {
         /// Its name
         name: AppId,
     },
+    /// Start an app's own program
+    Start {
+        /// Its name
+        name: AppId,
+    },
+    /// Stop an app's program and everything it started
+    Stop {
+        /// Its name
+        name: AppId,
+    },
+    /// Stop an app's program if it runs, and start it with its present configuration
+    Restart {
+        /// Its name
+        name: AppId,
+    },
+    /// Print what an app's program printed lately
+    Logs {
+        /// Its name
+        name: AppId,
+        /// How many lines
+        #[arg(long, short = 'n', default_value_t = 200)]
+        lines: usize,
+        /// Go on with what it prints from now on
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Open an app's pages in the browser
+    Open {
+        /// Its name
+        name: AppId,
+        /// Only print the address
+        #[arg(long)]
+        print: bool,
+    },
 }
 
 impl App {
@@ -81,6 +116,11 @@ impl App {
             }
             Self::Enable { name } => switch(&context, &name, true),
             Self::Disable { name } => switch(&context, &name, false),
+            Self::Start { name } => process::start(&context, &name, "start").await,
+            Self::Stop { name } => process::stop(&context, &name).await,
+            Self::Restart { name } => process::start(&context, &name, "restart").await,
+            Self::Logs { name, lines, follow } => process::logs(&context, &name, lines, follow).await,
+            Self::Open { name, print } => process::open(&context, &name, print).await,
         }
     }
 }
@@ -137,7 +177,7 @@ pub(super) fn captured_tables(app: &Manifest) -> BTreeSet<TableName> {
 }
 
 /// What is odd about an app, or keeps it from working.
-pub(super) fn problems(app: &Manifest) -> Vec<String> {
+pub(crate) fn problems(app: &Manifest) -> Vec<String> {
     let mut problems = app.notices.clone();
     for route in app.routes() {
         if app.agent(&route.agent).is_none() {

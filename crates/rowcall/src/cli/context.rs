@@ -76,7 +76,7 @@ pub(super) fn process_guard(_: &[OsString]) -> Exit {
 }
 
 /// Reads a file that a person named.
-pub fn read_file(path: &std::path::Path) -> anyhow::Result<String> {
+pub(crate) fn read_file(path: &std::path::Path) -> anyhow::Result<String> {
     if path.as_os_str() == "-" {
         return std::io::read_to_string(std::io::stdin()).context("cannot read standard input");
     }

@@ -1,15 +1,20 @@
 //! The command line.
 
 pub(crate) mod app;
+mod calendar;
+mod client;
 mod completions;
 mod config;
 pub(crate) mod context;
 mod db;
 mod demo;
 mod doctor;
+pub(crate) mod key;
+mod permissions;
 pub(crate) mod setup;
 mod task;
 mod up;
+mod workspace;
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -83,6 +88,17 @@ pub enum Command {
     /// The tasks
     #[command(subcommand)]
     Task(task::Task),
+    /// What waits for a person, and all this machine has seen
+    #[command(subcommand)]
+    Calendar(calendar::Calendar),
+    /// What apps may do; without a subcommand, answer their questions as they come
+    Permissions(permissions::Permissions),
+    /// Keys for developers of apps
+    #[command(subcommand)]
+    Key(key::Key),
+    /// The workspaces and threads that clients name when they start agents
+    #[command(subcommand)]
+    Workspace(workspace::Workspace),
     /// Check everything that has to be right, and say how to mend what is not
     Doctor(doctor::Doctor),
     /// The configuration
@@ -139,6 +155,10 @@ fn run(cli: Cli, env: Vec<(String, String)>) -> anyhow::Result<Exit> {
             Command::Db(db) => Box::pin(db.run(context)).await,
             Command::App(app) => Box::pin(app.run(context)).await,
             Command::Task(task) => Box::pin(task.run(context)).await,
+            Command::Calendar(calendar) => Box::pin(calendar.run(context)).await,
+            Command::Permissions(permissions) => Box::pin(permissions.run(context)).await,
+            Command::Key(key) => key.run(&context),
+            Command::Workspace(workspace) => workspace.run(&context),
             Command::Doctor(doctor) => Box::pin(doctor.run(context)).await,
             Command::Config(config) => config.run(&context),
             Command::Completions(_) => unreachable!("handled before the configuration is read"),

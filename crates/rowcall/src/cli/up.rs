@@ -42,6 +42,9 @@ pub struct Up {
     /// Who this machine is, instead of the id kept in the data directory
     #[arg(long, value_name = "ID")]
     machine_id: Option<MachineId>,
+    /// Decide about apps' permissions by this file instead of asking a person
+    #[arg(long, value_name = "FILE")]
+    approve: Option<PathBuf>,
     /// Add or replace this app first; may be repeated
     #[arg(long = "app", value_name = "FILE")]
     apps: Vec<PathBuf>,
@@ -74,6 +77,7 @@ impl Up {
         config.database.port = self.db_port.unwrap_or(config.database.port);
         config.database.provider = self.pg.unwrap_or(config.database.provider);
         config.database.offline |= self.offline;
+        config.api.policy = self.approve.clone().or_else(|| config.api.policy.take());
         config.machine.id = self.machine_id.clone().or_else(|| config.machine.id.take());
     }
 }

@@ -60,17 +60,47 @@ impl Default for Database {
     }
 }
 
+/// Which reports on tasks are taken without a token or any other credential.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenlessReports {
+    /// Those of a process that runs the task: published agent scripts send no credential.
+    #[default]
+    Agent,
+    /// Those of every program on this machine that knows the task's id.
+    Any,
+    /// None.
+    Off,
+}
+
 /// `[api]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Api {
-    /// The port on 127.0.0.1 and ::1. Published agents and SDKs expect 3001. 0 takes any free port.
+    /// The port on 127.0.0.1 and `::1`. Published agents and SDKs expect 3001. 0 takes any free port.
     pub port: u16,
+    /// Names under which the API may be asked for, beside localhost, 127.0.0.1 and [::1].
+    pub hosts: Vec<String>,
+    /// Origins of web pages that may call it, beside its own: for developing the dashboard.
+    pub origins: Vec<String>,
+    /// How long a request for a permission waits for a person. Python clients give up after 60 s.
+    pub permission_timeout: Span,
+    /// Decisions about permissions made in advance (see `rowcall up --approve`).
+    pub policy: Option<std::path::PathBuf>,
+    /// Which reports on tasks are taken without a credential.
+    pub tokenless_reports: TokenlessReports,
 }
 
 impl Default for Api {
     fn default() -> Self {
-        Self { port: 3001 }
+        Self {
+            port: 3001,
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            permission_timeout: Span::seconds(55),
+            policy: None,
+            tokenless_reports: TokenlessReports::default(),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The apps of the local store, given to the engine and kept up to date.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rowcall_core::{App, AppId};
 use rowcall_engine::{
@@ -20,7 +20,11 @@ pub fn load(store: &Store) -> Result<Vec<App>, StoreError> {
             continue;
         }
         match row.parse() {
-            Ok(app) => apps.push(app),
+            Ok(mut app) => {
+                let named = store.named_agents(&app.name)?;
+                app.named_agents = named.into_iter().filter(|agent| app.agent(agent).is_some()).collect();
+                apps.push(app);
+            }
             Err(error) => tracing::warn!(app.id = row.name, %error, "the app's manifest cannot be read: it does nothing"),
         }
     }
@@ -28,7 +32,7 @@ pub fn load(store: &Store) -> Result<Vec<App>, StoreError> {
 }
 
 /// Gives the engine new apps whenever `rowcall app` changed them, until `stop`.
-pub(super) async fn follow(store: Store, mut watch: AppsWatch, engine: EngineHandle, stop: CancellationToken) {
+pub(super) async fn follow(store: Arc<Store>, mut watch: AppsWatch, engine: EngineHandle, stop: CancellationToken) {
     let mut interval = tokio::time::interval(LOOK_EVERY);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // Cancel-safe: both arms only wait.

@@ -10,6 +10,7 @@ mod start;
 
 use std::{path::PathBuf, sync::Arc};
 
+pub use agents::{app_dir, app_launch};
 pub use apps::load as load_apps;
 pub use database::Database;
 pub use machine::{host_name, machine_id};
@@ -17,7 +18,7 @@ pub use mask::mask_url;
 use rowcall_core::MachineId;
 use rowcall_engine::{EngineError, EngineHandle, StopSummary};
 use rowcall_stack::cluster::ClusterError;
-use rowcall_supervisor::Runners;
+use rowcall_supervisor::{AppHost, Runners};
 pub use runfile::{RunFile, RunFileGuard};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,7 @@ pub struct Daemon {
     engine: EngineHandle,
     running: JoinHandle<Result<StopSummary, EngineError>>,
     runners: Arc<Runners>,
+    apps: AppHost,
     store: Arc<rowcall_engine::store::StoreWriter>,
     stack: Option<start::RunningStack>,
     database: Database,
@@ -95,6 +97,7 @@ impl Daemon {
     pub async fn stop(mut self) -> anyhow::Result<StopSummary> {
         self.engine.shutdown();
         let ended = (&mut self.running).await;
+        self.apps.shutdown().await;
         self.runners.shutdown().await;
         self.background.cancel();
         self.tasks.close();

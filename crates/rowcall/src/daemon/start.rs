@@ -7,7 +7,7 @@ use rowcall_backend::{
     migrate::{self, MigrateOptions},
     postgres::{PostgresBackend, PostgresConfig},
 };
-use rowcall_core::{Clock, MachineId};
+use rowcall_core::{Clock, IdSource, MachineId, ports::ClaimRules};
 use rowcall_engine::{
     Engine, EngineOptions, PollOptions,
     Source,
@@ -19,11 +19,12 @@ use rowcall_stack::{
     realtime::{Limits, Slot},
     stack::{RealtimeSettings, Stack, StackConfig, loopback},
 };
+use rowcall_supervisor::{AppHost, AppOptions};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Addresses, Daemon, Database, RunFile, STORE_FILE, StackAddress, agents, apps, database, machine_id};
 use crate::{
-    api::{self, ApiState},
+    api::{self, Api, Policy},
     config::Config,
     exit::{Exit, UserError},
     system::{RandomIds, SystemClock},
@@ -38,7 +39,11 @@ impl Daemon {
         let data_dir = config.data_dir()?;
         let lock = DataDirLock::acquire(&data_dir).map_err(database::user)?;
         let data_dir = lock.data_dir().to_path_buf();
-        let store = Store::open(&data_dir.join(STORE_FILE), StoreOptions::default())?;
+        let store = Arc::new(Store::open(&data_dir.join(STORE_FILE), StoreOptions::default())?);
+        let policy = match &config.api.policy {
+            Some(file) => Policy::read(file).map_err(|error| UserError::new(Exit::Usage, error.to_string()))?,
+            None => Policy::default(),
+        };
         // Before the database: a port that is taken should not cost a cluster's start.
         let (api_port, listeners) = api::bind(config.api.port)
             .await
@@ -46,7 +51,7 @@ impl Daemon {
         let database = Database::for_daemon(config, lock, events).await?;
         let database_url = database.url.clone();
         match Self::on(config, &data_dir, &store, &database_url, api_port).await {
-            Ok(parts) => parts.assemble(database, store, listeners),
+            Ok(parts) => parts.assemble(config, policy, database, store, listeners).await,
             Err(error) => {
                 database.close().await;
                 Err(error)
@@ -57,7 +62,7 @@ impl Daemon {
     async fn on(
         config: &Config,
         data_dir: &std::path::Path,
-        store: &Store,
+        store: &Arc<Store>,
         database_url: &str,
         api_port: u16,
     ) -> anyhow::Result<Parts> {
@@ -79,9 +84,9 @@ impl Daemon {
             api_url: format!("http://localhost:{api_port}"),
             stack: stack.as_ref().map(|stack| stack.address.clone()),
         };
-        match wire(config, own, store, backend, &addresses, api_port) {
+        match wire(config, own, store, backend.clone(), &addresses, api_port) {
             Ok((engine, runners, writer, run_file)) => {
-                Ok(Parts { engine, runners, writer, stack, addresses, run_file })
+                Ok(Parts { engine, runners, writer, backend, stack, addresses, run_file })
             }
             Err(error) => {
                 if let Some(stack) = stack {
@@ -99,12 +104,12 @@ type Wired = (Engine, Arc<rowcall_supervisor::Runners>, Arc<StoreWriter>, super:
 fn wire(
     config: &Config,
     own: bool,
-    store: &Store,
+    store: &Arc<Store>,
     backend: PostgresBackend,
     addresses: &Addresses,
     api_port: u16,
 ) -> anyhow::Result<Wired> {
-    let runners = agents::runners(addresses).context("cannot prepare the agents' guard")?;
+    let runners = agents::runners(addresses, store).context("cannot prepare the agents' guard")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let writer = Arc::new(StoreWriter::start(store, Arc::clone(&clock))?);
     let engine = Engine::builder()
@@ -132,29 +137,59 @@ struct Parts {
     engine: Engine,
     runners: Arc<rowcall_supervisor::Runners>,
     writer: Arc<StoreWriter>,
+    backend: PostgresBackend,
     stack: Option<RunningStack>,
     addresses: Addresses,
     run_file: super::RunFileGuard,
 }
 
 impl Parts {
-    fn assemble(
+    async fn assemble(
         self,
+        config: &Config,
+        policy: Policy,
         database: Database,
-        store: Store,
+        store: Arc<Store>,
         listeners: Vec<tokio::net::TcpListener>,
     ) -> anyhow::Result<Daemon> {
         let handle = self.engine.handle();
         let background = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let router = api::router(ApiState::new(Arc::new(handle.clone())));
-        tasks.spawn(api::serve(listeners, router, background.clone()));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ids: Arc<dyn IdSource> = Arc::new(RandomIds);
+        let supervisor = self.runners.supervisor().clone();
+        let host =
+            AppHost::new(supervisor.clone(), AppOptions::default(), Arc::clone(&clock), Arc::clone(&ids));
+        let api = Api::new(api::Parts {
+            store: Arc::clone(&store),
+            engine: handle.clone(),
+            backend: self.backend,
+            rules: ClaimRules {
+                machine: self.addresses.machine.clone(),
+                lease: config.engine.lease(),
+                retry: config.engine.retry(config.database.url.is_none()),
+            },
+            addresses: self.addresses.clone(),
+            stack_keys: self.stack.as_ref().map(|stack| stack.keys.clone()),
+            apps: host.clone(),
+            supervisor,
+            config: config.api.clone(),
+            policy,
+            stop: background.clone(),
+            clock,
+            ids,
+        })?;
+        tasks.spawn(api::serve(listeners, api::router(&api), background.clone()));
+        api.spawn_background(&tasks);
         let watch = store.watch_apps()?;
         tasks.spawn(apps::follow(store, watch, handle.clone(), background.clone()));
+        let running = tokio::spawn(self.engine.run());
+        api.autostart().await;
         Ok(Daemon {
-            running: tokio::spawn(self.engine.run()),
+            running,
             engine: handle,
             runners: self.runners,
+            apps: host,
             store: self.writer,
             stack: self.stack,
             database,
@@ -192,6 +227,7 @@ async fn prepare(config: &Config, machine: &MachineId, url: &str, own: bool) -> 
 pub(super) struct RunningStack {
     stack: Stack,
     address: StackAddress,
+    keys: Keys,
 }
 
 impl RunningStack {
@@ -228,7 +264,7 @@ async fn start_stack(
         anon_key: keys.anon_key().to_owned(),
         service_role_key: keys.service_role_key().to_owned(),
     };
-    Ok(RunningStack { stack, address })
+    Ok(RunningStack { stack, address, keys })
 }
 
 /// The wanted port, or the next free one.
