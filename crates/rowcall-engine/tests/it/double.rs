@@ -39,7 +39,7 @@ pub(crate) enum Op {
 }
 
 /// What goes wrong with one call.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Fault {
     /// It is refused before anything happens.
     Reject(ErrorClass),
