@@ -64,7 +64,7 @@ pub enum QueueError {
 }
 
 /// The server's own words; tokio-postgres prints only "db error".
-fn explain(error: &tokio_postgres::Error) -> String {
+pub(super) fn explain(error: &tokio_postgres::Error) -> String {
     let Some(db) = error.as_db_error() else {
         return error.to_string();
     };

@@ -1,13 +1,10 @@
 //! What a worker tells about itself on its Realtime channel.
 //!
 //! The payload is AIMQ's (`worker`, `queues`, `status`, `current_jobs`, `job_count`) plus the streaming design's `current_job`.
-//! Publishing goes through a [`Pacer`]: a stock Realtime server closes the channel of a client that tracks more than five
-//! times in thirty seconds.
+//! It is tracked through `rowcall_realtime::client`, which spaces calls out so that a stock Realtime server does not close the
+//! channel (five calls in thirty seconds): the last state wins.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -107,64 +104,6 @@ fn seconds(at: Timestamp) -> f64 {
     at.as_duration().as_secs_f64()
 }
 
-/// Lets at most `calls` through in any `window`; what is held back is replaced by what comes later, so the last state always
-/// gets out. Times count from an arbitrary start.
-#[derive(Clone, Debug)]
-pub struct Pacer<T> {
-    calls: usize,
-    window: Duration,
-    sent: VecDeque<Duration>,
-    waiting: Option<T>,
-}
-
-impl<T> Pacer<T> {
-    /// A pacer for `calls` in each `window`.
-    pub fn new(calls: usize, window: Duration) -> Self {
-        Self {
-            calls: calls.max(1),
-            window,
-            sent: VecDeque::new(),
-            waiting: None,
-        }
-    }
-
-    /// The limit of a stock Realtime server: five calls per channel in thirty seconds.
-    pub fn realtime() -> Self {
-        Self::new(5, Duration::from_secs(30))
-    }
-
-    /// Takes a new state in place of one that still waits.
-    pub fn offer(&mut self, state: T) {
-        self.waiting = Some(state);
-    }
-
-    /// When the waiting state may go; `None` when there is none.
-    pub fn due(&self, now: Duration) -> Option<Duration> {
-        self.waiting.as_ref()?;
-        match self.sent.front() {
-            Some(first) if self.sent.len() >= self.calls => Some(now.max(*first + self.window)),
-            _ => Some(now),
-        }
-    }
-
-    /// Takes the waiting state if it may go now.
-    pub fn take(&mut self, now: Duration) -> Option<T> {
-        if self.due(now)? > now {
-            return None;
-        }
-        if self.sent.len() >= self.calls {
-            self.sent.pop_front();
-        }
-        self.sent.push_back(now);
-        self.waiting.take()
-    }
-
-    /// Forgets what was sent, after a new join: the server counts anew.
-    pub fn reset(&mut self) {
-        self.sent.clear();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,34 +158,5 @@ mod tests {
             (MAX_NAMED_JOBS, 1_000)
         );
         assert_eq!(presence.current_job, Some(0));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn b10_never_more_than_allowed_and_the_last_state_gets_out(
-            offers in proptest::collection::vec(0u64..4_000, 1..200)
-        ) {
-            let mut pacer = Pacer::realtime();
-            let (mut now, mut sent) = (Duration::ZERO, Vec::new());
-            let mut step = |pacer: &mut Pacer<usize>, until: Duration| {
-                while let Some(due) = pacer.due(now).filter(|due| *due <= until) {
-                    now = due;
-                    sent.push((now, pacer.take(now).expect("it is due")));
-                }
-                now = until;
-                now
-            };
-            let mut clock = Duration::ZERO;
-            for (state, gap) in offers.iter().enumerate() {
-                clock += Duration::from_millis(*gap);
-                step(&mut pacer, clock);
-                pacer.offer(state);
-            }
-            step(&mut pacer, clock + Duration::from_secs(31));
-            for window in sent.windows(6) {
-                proptest::prop_assert!(window[5].0 - window[0].0 >= Duration::from_secs(30));
-            }
-            proptest::prop_assert_eq!(sent.last().map(|(_, state)| *state), Some(offers.len() - 1));
-        }
     }
 }

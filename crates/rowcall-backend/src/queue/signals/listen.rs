@@ -15,7 +15,11 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tokio_postgres::{AsyncMessage, Client, Row};
 
 use super::wake::Wake;
-use crate::queue::{backend::QueueBackend, error::QueueError, view::Due};
+use crate::queue::{
+    backend::QueueBackend,
+    error::{QueueError, explain},
+    view::Due,
+};
 
 /// The channel of the wake-up triggers.
 pub(super) const CHANNEL: &str = "rowcall_queue";
@@ -246,7 +250,7 @@ async fn drive(
                 arrived.notify_one();
             }
             Some(Ok(_)) => {}
-            Some(Err(error)) => break error.to_string(),
+            Some(Err(error)) => break explain(&error),
             None => break "the server closed the connection".to_owned(),
         }
     };

@@ -1,5 +1,6 @@
-//! Wake-ups from the database: gated NOTIFY, the time of the next message, and polling underneath.
+//! Wake-ups: gated NOTIFY or Realtime broadcasts, the time of the next message, and polling underneath.
 
+mod broadcast;
 mod listen;
 #[cfg(test)]
 mod simulation;
@@ -11,6 +12,7 @@ use std::{collections::BTreeSet, time::Duration};
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream::BoxStream};
 use rowcall_core::{Backoff, Signal, SourceError, ports::SignalSource};
+use rowcall_realtime::client::Client;
 use tokio::{
     sync::{mpsc, watch as flag},
     time::{Instant, sleep_until},
@@ -22,7 +24,10 @@ use self::{
     listen::Listener,
     watch::{Looked, Rhythm, Watch},
 };
-use super::{backend::QueueBackend, error::QueueError, view::Due};
+use super::{
+    backend::QueueBackend, error::QueueError, presence::WorkerPresence, realtime::Broadcast,
+    view::Due,
+};
 
 /// Signals nobody has taken yet; then the watching waits, and what happens meanwhile becomes one signal per queue.
 const MAX_PENDING_SIGNALS: usize = 64;
@@ -66,17 +71,41 @@ impl Default for SignalOptions {
 pub struct QueueSignals {
     backend: QueueBackend,
     options: SignalOptions,
+    channel: Option<(Client, Broadcast)>,
     busy: flag::Sender<bool>,
+    presence: flag::Sender<Option<WorkerPresence>>,
 }
 
 impl QueueSignals {
-    /// Wake-ups for these queues; connects when the stream is first polled.
+    /// Wake-ups from the database itself; connects when the stream is first polled.
     pub fn new(backend: QueueBackend, options: SignalOptions) -> Self {
         Self {
             backend,
             options,
+            channel: None,
             busy: flag::channel(false).0,
+            presence: flag::channel(None).0,
         }
+    }
+
+    /// Wake-ups from a Realtime channel, for databases that are reached through a pooler, or to be seen there: joins
+    /// `broadcast.channel` when the stream is first polled. Whoever made the client runs its driver. Only one stream at a time.
+    pub fn realtime(
+        backend: QueueBackend,
+        options: SignalOptions,
+        client: Client,
+        broadcast: Broadcast,
+    ) -> Self {
+        Self {
+            channel: Some((client, broadcast)),
+            ..Self::new(backend, options)
+        }
+    }
+
+    /// What others see of this worker on its Realtime channel, from now on and after every rejoin. Say *busy* before a job
+    /// begins. Without a channel nobody sees it.
+    pub fn publish(&self, presence: WorkerPresence) {
+        self.presence.send_replace(Some(presence));
     }
 }
 
@@ -87,7 +116,9 @@ impl SignalSource for QueueSignals {
         let watching = Watching {
             backend: self.backend.clone(),
             options: self.options,
+            channel: self.channel.clone(),
             busy: self.busy.subscribe(),
+            presence: self.presence.subscribe(),
             signals: sender,
         };
         // Ends with the stream: the task is aborted when its handle is dropped.
@@ -122,6 +153,8 @@ struct Unwanted;
 struct Watching {
     backend: QueueBackend,
     options: SignalOptions,
+    channel: Option<(Client, Broadcast)>,
+    presence: flag::Receiver<Option<WorkerPresence>>,
     busy: flag::Receiver<bool>,
     signals: mpsc::Sender<Signal>,
 }
@@ -129,6 +162,11 @@ struct Watching {
 impl Watching {
     /// Connects, watches, and connects again, until nobody listens any more.
     async fn run(mut self) {
+        if let Some((client, broadcast)) = self.channel.take() {
+            // It ends when nobody listens, or with the client.
+            drop(self.watch_channel(&client, &broadcast).await);
+            return;
+        }
         let mut failures = 0;
         loop {
             let opened = Instant::now();
@@ -160,11 +198,7 @@ impl Watching {
             Ok(wakes) => wakes,
             Err(error) => return Ok(error.to_string()),
         };
-        let rhythm = Rhythm {
-            idle: self.options.idle,
-            poll: self.options.poll,
-            rearm: self.options.gate,
-        };
+        let rhythm = self.rhythm();
         let start = Instant::now();
         let mut watch = Watch::new(rhythm, wakes, Duration::ZERO);
         watch.set_busy(*self.busy.borrow_and_update(), Duration::ZERO);
@@ -209,6 +243,14 @@ impl Watching {
         }
     }
 
+    fn rhythm(&self) -> Rhythm {
+        Rhythm {
+            idle: self.options.idle,
+            poll: self.options.poll,
+            rearm: self.options.gate,
+        }
+    }
+
     /// Whether wake-ups will come over this connection.
     async fn wakes(&self, listener: &Listener) -> Result<bool, QueueError> {
         if !self.options.listen {
@@ -233,22 +275,24 @@ impl Watching {
     /// Tells sleeping workers when messages of ours come back, which no trigger sees: once per look, not per message.
     async fn tell(&self, listener: &Listener, queues: &mut BTreeSet<usize>, due: &[Due]) {
         for queue in std::mem::take(queues) {
-            let next = due.iter().find(|due| due.queue == queue);
-            let visible_in = match next {
-                Some(Due {
-                    ready: false,
-                    next: Some(next),
-                    ..
-                }) => next.as_secs_f64(),
-                _ => 0.0,
-            };
-            let name = &self.backend.specs()[queue].name;
-            let payload =
-                serde_json::json!({ "queue": name, "visible_in": visible_in }).to_string();
+            let payload = self.news(queue, due).to_string();
             if let Err(error) = listener.tell(&payload).await {
                 tracing::debug!(%error, "nobody was told about messages that come back");
             }
         }
+    }
+
+    /// What others are told about a queue whose messages come back.
+    fn news(&self, queue: usize, due: &[Due]) -> serde_json::Value {
+        let visible_in = match due.iter().find(|due| due.queue == queue) {
+            Some(Due {
+                ready: false,
+                next: Some(next),
+                ..
+            }) => next.as_secs_f64(),
+            _ => 0.0,
+        };
+        serde_json::json!({ "queue": self.backend.specs()[queue].name, "visible_in": visible_in })
     }
 
     async fn dirty(&self, queue: usize) -> Result<(), Unwanted> {

@@ -106,6 +106,23 @@ impl Watch {
         self.trailing_at = Some(now + TRAILING);
     }
 
+    /// Messages were sent, and the sender keeps silent for a while after it.
+    pub(super) fn gated(&mut self, now: Duration, silence: Duration) {
+        self.notified(now);
+        let at = now + silence + self.rhythm.rearm;
+        self.trailing_at = self.trailing_at.max(Some(at));
+    }
+
+    /// Wake-ups come, or do not come any more.
+    pub(super) fn set_wakes(&mut self, wakes: bool, now: Duration) {
+        self.wakes = wakes;
+        if wakes {
+            self.rearm_at = Some(now);
+        } else {
+            self.poll_at = self.poll_at.min(now + self.rhythm.poll);
+        }
+    }
+
     /// Something changed that no sender tells: look soon, but not for each change.
     pub(super) fn changed(&mut self, now: Duration) {
         let gap = self
@@ -259,6 +276,34 @@ mod tests {
             },
         );
         assert_eq!(watch.next(), at(61_000));
+    }
+
+    #[test]
+    fn a_gated_sender_is_looked_after() {
+        let mut watch = Watch::new(RHYTHM, true, at(0));
+        watch.begin(at(0));
+        watch.looked(at(0), quiet());
+        watch.gated(at(1_000), at(5_000));
+        let looks: Vec<Duration> = (0..2)
+            .map(|_| {
+                let now = watch.next();
+                watch.begin(now);
+                watch.looked(now, quiet());
+                now
+            })
+            .collect();
+        assert_eq!(looks, [at(1_100), at(6_100)]);
+    }
+
+    #[test]
+    fn losing_wake_ups_makes_it_poll_and_their_return_makes_it_look() {
+        let mut watch = Watch::new(RHYTHM, true, at(0));
+        watch.begin(at(0));
+        watch.looked(at(0), quiet());
+        watch.set_wakes(false, at(1_000));
+        assert_eq!(watch.next(), at(11_000));
+        watch.set_wakes(true, at(2_000));
+        assert_eq!(watch.next(), at(2_000));
     }
 
     #[test]

@@ -27,6 +27,9 @@ use crate::queue::signals::QueueSignals;
 /// After an error of the database.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
+/// So often other tasks get their turn before a round trip.
+const GATHER: usize = 3;
+
 /// A handler at work.
 struct Running {
     lease: Lease,
@@ -115,8 +118,12 @@ impl Loop<'_> {
 
     /// One round trip: settles what is done and claims into the free places. Says whether all places are taken.
     async fn turn(&mut self) -> bool {
-        while let Some(done) = self.tasks.try_join_next_with_id() {
-            self.ended(done);
+        // Handlers that end together are settled together.
+        for _ in 0..GATHER {
+            while let Some(done) = self.tasks.try_join_next_with_id() {
+                self.ended(done);
+            }
+            tokio::task::yield_now().await;
         }
         let room = self.room();
         // Whoever settles asks for more in the same round trip: it costs nothing.

@@ -6,12 +6,13 @@ mod crash;
 mod data_api;
 mod install;
 mod settle;
+mod stack;
 mod store;
 mod trigger;
 mod wake;
 mod worker;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use rowcall_backend::queue::{
     Database, Install, QueueBackend, QueueName, QueueOptions, QueueSpec, QueueStore,
@@ -185,9 +186,4 @@ async fn eventually<T, F: Future<Output = Option<T>>>(
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// A shared database client.
-async fn client(db: &TestDb) -> Arc<Client> {
-    Arc::new(db.connect().await)
 }

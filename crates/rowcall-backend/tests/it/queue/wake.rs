@@ -252,7 +252,7 @@ async fn b11_a_database_out_of_reach_is_a_signal_not_an_end() {
     let mut signals = up(&backend, RARE).await;
     db.connect()
         .await
-        .batch_execute("select pg_terminate_backend(pid) from pg_stat_activity where query like '%rowcall_queue.waiting%' and pid <> pg_backend_pid()")
+        .batch_execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query like '%rowcall_queue.waiting%' and pid <> pg_backend_pid()")
         .await
         .unwrap();
     let reason = loop {
