@@ -137,10 +137,10 @@ fn quoted(text: &str) -> String {
 }
 
 fn condition() -> impl Strategy<Value = String> {
-    let text = || prop::sample::select(&TEXTS[..]).prop_map(quoted);
+    let value = || prop::sample::select(&TEXTS[..]).prop_map(quoted);
     let test = prop_oneof![
-        6 => (prop::sample::select(&["eq", "neq", "gt", "gte", "lt", "lte"][..]), text()).prop_map(|(op, text)| format!("{op}.{text}")),
-        2 => prop::collection::vec(text(), 0..5).prop_map(|list| format!("in.({})", list.join(","))),
+        6 => (prop::sample::select(&["eq", "neq", "gt", "gte", "lt", "lte"][..]), value()).prop_map(|(op, text)| format!("{op}.{text}")),
+        2 => prop::collection::vec(value(), 0..5).prop_map(|list| format!("in.({})", list.join(","))),
         2 => prop::sample::select(&["null", "not_null", "true", "false", "unknown"][..]).prop_map(|word| format!("is.{word}")),
         3 => (prop::sample::select(&["like", "ilike"][..]), prop::sample::select(&PATTERNS[..]))
             .prop_map(|(op, pattern)| format!("{op}.\"{pattern}\"")),
