@@ -8,14 +8,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
 use rowcall_core::Clock;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
 use crate::auth::Keys;
+use crate::rest::Rest;
 
+/// Where REST is served.
+const REST: &str = "/rest/v1";
 /// What browsers may read of every answer; Auth's are among them.
 const EXPOSED: &str = "Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Server, \
                        Transfer-Encoding, Range-Unit, x-supabase-api-version, x-total-count, link";
@@ -58,16 +61,12 @@ impl Default for GatewayConfig {
     }
 }
 
-/// Puts the gate in front of `services`.
-pub fn guard(services: Router, config: GatewayConfig, keys: Keys, clock: Arc<dyn Clock>) -> Router {
-    let gate = Arc::new(Gate {
-        config,
-        keys,
-        clock,
-    });
-    services
-        .fallback(absent)
-        .layer(from_fn_with_state(gate, pass))
+/// The gate and the services behind it.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    gate: Gate,
+    rest: Rest,
+    others: Router,
 }
 
 #[derive(Debug)]
@@ -77,21 +76,56 @@ struct Gate {
     clock: Arc<dyn Clock>,
 }
 
-async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response<Body> {
-    if !gate.knows_host(&request) {
-        return refusal(
-            StatusCode::FORBIDDEN,
-            "The Host of this request is not served here",
-            "Call it localhost or by its address, or add the name to the allowed hosts.",
-        );
+impl Gateway {
+    /// Puts the gate in front of REST and of `others`, which carry their own prefixes.
+    pub(crate) fn new(
+        config: GatewayConfig,
+        keys: Keys,
+        clock: Arc<dyn Clock>,
+        rest: Rest,
+        others: Router,
+    ) -> Self {
+        Self {
+            gate: Gate {
+                config,
+                keys,
+                clock,
+            },
+            rest,
+            others: others.fallback(absent),
+        }
     }
-    if let Some(answer) = preflight(&request) {
-        return answer;
+
+    /// Answers a request, or refuses it.
+    pub(crate) async fn answer(&self, request: Request) -> Response<Body> {
+        if !self.gate.knows_host(&request) {
+            return refusal(
+                StatusCode::FORBIDDEN,
+                "The Host of this request is not served here",
+                "Call it localhost or by its address, or add the name to the allowed hosts.",
+            );
+        }
+        if let Some(answer) = preflight(&request) {
+            return answer;
+        }
+        if let Some(answer) = self.gate.refuse_key(&request) {
+            return with_cors(answer);
+        }
+        // REST is what is called most, and needs no routes.
+        let is_rest = request
+            .uri()
+            .path()
+            .strip_prefix(REST)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        with_cors(if is_rest {
+            self.rest.answer(request, REST.len()).await
+        } else {
+            match self.others.clone().oneshot(request).await {
+                Ok(answer) => answer,
+                Err(never) => match never {},
+            }
+        })
     }
-    if let Some(answer) = gate.refuse_key(&request) {
-        return with_cors(answer);
-    }
-    with_cors(next.run(request).await)
 }
 
 impl Gate {

@@ -1,17 +1,22 @@
-//! Serves one router on several addresses: bounded connections, a deadline for request heads, graceful end.
+//! Serves the gateway on several addresses: bounded connections, a deadline for request heads, graceful end.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::gateway::Gateway;
 
 /// The most connections at once; Realtime's sockets are among them.
 const MAX_CONNECTIONS: usize = 20_000;
@@ -37,7 +42,7 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, std::io::Er
 /// Accepts until `stop`, then lets requests under way finish.
 pub(crate) fn serve(
     listener: TcpListener,
-    app: Router,
+    app: Arc<Gateway>,
     slots: &Arc<Semaphore>,
     stop: &CancellationToken,
     tasks: &TaskTracker,
@@ -48,8 +53,13 @@ pub(crate) fn serve(
             let Some((stream, peer, slot)) = next(&listener, &slots, &stop).await else {
                 return;
             };
-            let app = app.clone().layer(Extension(Peer(peer)));
-            connections.spawn(connection(stream, app, slot, stop.clone()));
+            connections.spawn(connection(
+                stream,
+                peer,
+                Arc::clone(&app),
+                slot,
+                stop.clone(),
+            ));
         }
     });
 }
@@ -86,13 +96,21 @@ async fn next(
 
 async fn connection(
     stream: TcpStream,
-    app: Router,
+    peer: SocketAddr,
+    app: Arc<Gateway>,
     slot: OwnedSemaphorePermit,
     stop: CancellationToken,
 ) {
     // Answers are small and wait for nothing.
     let _ = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(app);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let app = Arc::clone(&app);
+        async move {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(Peer(peer));
+            Ok::<_, Infallible>(app.answer(request).await)
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::{AuthConfig, AuthOptions, AuthServer, Keys};
 use crate::bootstrap::{self, BootstrapError};
-use crate::gateway::{GatewayConfig, guard};
+use crate::gateway::{Gateway, GatewayConfig};
 use crate::listen;
 use crate::realtime::{Limits, Realtime, RealtimeConfig, RealtimeError, Slot};
 use crate::rest::{Rest, RestConfig, RestOptions};
@@ -197,20 +197,24 @@ impl Stack {
             let slow = || "the database is slow to answer".to_owned();
             return Err(StackError::NotReady(trouble.unwrap_or_else(slow)));
         }
-        let mut services = Router::new()
-            .nest_service("/rest/v1", rest.router())
-            .nest("/auth/v1", auth.router());
+        let mut services = Router::new().nest("/auth/v1", auth.router());
         if let Some(realtime) = &realtime {
             services = services.nest("/realtime/v1", realtime.router());
         }
-        let app = guard(services, config.gateway, config.keys, config.clock);
+        let app = Arc::new(Gateway::new(
+            config.gateway,
+            config.keys,
+            config.clock,
+            rest.clone(),
+            services,
+        ));
         let (stop, tasks, slots) = (
             CancellationToken::new(),
             TaskTracker::new(),
             listen::slots(),
         );
         for listener in listeners {
-            listen::serve(listener, app.clone(), &slots, &stop, &tasks);
+            listen::serve(listener, Arc::clone(&app), &slots, &stop, &tasks);
         }
         tasks.close();
         tracing::info!(?addresses, "the API is served");

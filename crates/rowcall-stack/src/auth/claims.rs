@@ -1,5 +1,7 @@
 //! What a token says, and why one is refused.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -53,7 +55,7 @@ impl TokenError {
 /// The claims of a token whose signature and times were checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claims {
-    claims: Map<String, Value>,
+    claims: Arc<Map<String, Value>>,
 }
 
 impl Claims {
@@ -61,11 +63,16 @@ impl Claims {
     pub fn of_role(role: &str) -> Self {
         let mut claims = Map::new();
         claims.insert("role".to_owned(), Value::String(role.to_owned()));
-        Self { claims }
+        Self {
+            claims: Arc::new(claims),
+        }
     }
 
     /// Checks the times of `claims` at `now`; the signature has been checked by then.
-    pub(super) fn checked(claims: Map<String, Value>, now: Timestamp) -> Result<Self, TokenError> {
+    pub(super) fn checked(
+        claims: Arc<Map<String, Value>>,
+        now: Timestamp,
+    ) -> Result<Self, TokenError> {
         let now = now.as_second();
         if let Some(exp) = seconds(&claims, "exp", "The JWT 'exp' claim must be a number")?
             && exp.saturating_add(CLOCK_SKEW_SECONDS) < now
@@ -127,9 +134,9 @@ impl Claims {
     /// The value of `request.jwt.claims`: every claim, with `role` always there.
     pub fn to_json(&self, role: &str) -> String {
         if self.role() == Some(role) {
-            return Value::Object(self.claims.clone()).to_string();
+            return serde_json::to_string(&*self.claims).unwrap_or_default();
         }
-        let mut claims = self.claims.clone();
+        let mut claims = Map::clone(&self.claims);
         claims.insert("role".to_owned(), Value::String(role.to_owned()));
         Value::Object(claims).to_string()
     }

@@ -15,7 +15,7 @@ use super::plan::{
 };
 use super::prefer::{Count, Resolution, Return, TxEnd};
 use super::request::{Resource, RestRequest};
-use super::run::{End, Transaction};
+use super::run::{End, Setting, Transaction};
 use super::schema::{Name, Relation, Routine, Volatility};
 use super::sql::{Format, Shape, Sql, Total, count_statement, statement};
 use super::watch::Loaded;
@@ -529,8 +529,8 @@ impl Planner<'_> {
         let identity = self.incoming.identity;
         let role = self.loaded.cache.roles.get(&identity.role);
         let request = self.request();
-        let mut settings = vec![(
-            "search_path".to_owned(),
+        let mut settings: Vec<Setting> = vec![(
+            "search_path".into(),
             search_path(self.schema, &config.extra_search_path),
         )];
         let mut isolation = None;
@@ -556,28 +556,28 @@ impl Planner<'_> {
             match name.as_str() {
                 "default_transaction_isolation" => isolation = Some(value.to_ascii_lowercase()),
                 "search_path" | "role" => {}
-                _ => settings.push((name.clone(), value.clone())),
+                _ => settings.push((name.clone().into(), value.clone())),
             }
         }
         if let Some(zone) = self.incoming.timezone {
-            settings.push(("timezone".to_owned(), zone.to_owned()));
+            settings.push(("timezone".into(), zone.to_owned()));
         }
-        settings.push(("role".to_owned(), identity.role.clone()));
-        settings.push(("request.jwt.claims".to_owned(), identity.claims.clone()));
-        settings.push(("request.method".to_owned(), request.method.to_string()));
-        settings.push(("request.path".to_owned(), request.path.clone()));
-        settings.push(("request.headers".to_owned(), request.headers_json()));
-        settings.push(("request.cookies".to_owned(), request.cookies_json()));
-        let isolation = match isolation.as_deref() {
-            Some("serializable") => " isolation level serializable",
-            Some("repeatable read") => " isolation level repeatable read",
-            _ => "",
+        settings.push(("role".into(), identity.role.clone()));
+        settings.push(("request.jwt.claims".into(), identity.claims.clone()));
+        settings.push(("request.method".into(), request.method.to_string()));
+        settings.push(("request.path".into(), request.path.clone()));
+        settings.push(("request.headers".into(), request.headers_json()));
+        settings.push(("request.cookies".into(), request.cookies_json()));
+        let begin = match (isolation.as_deref(), read_only) {
+            (Some("serializable"), true) => "begin isolation level serializable read only",
+            (Some("serializable"), false) => "begin isolation level serializable",
+            (Some("repeatable read"), true) => "begin isolation level repeatable read read only",
+            (Some("repeatable read"), false) => "begin isolation level repeatable read",
+            (_, true) => "begin read only",
+            (_, false) => "begin",
         };
         Transaction {
-            begin: format!(
-                "begin{isolation}{}",
-                if read_only { " read only" } else { "" }
-            ),
+            begin,
             settings,
             pre_request: config
                 .pre_request

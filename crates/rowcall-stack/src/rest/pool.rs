@@ -153,7 +153,11 @@ impl Drop for Lease {
         let connection = Object::take(object);
         let token = connection.cancel_token();
         drop(connection);
-        tokio::spawn(async move {
+        // Without a runtime the whole process ends, and the connection with it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
             if tokio::time::timeout(super::limits::CANCEL_TIMEOUT, token.cancel_query(NoTls))
                 .await
                 .is_err()

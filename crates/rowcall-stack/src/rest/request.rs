@@ -39,12 +39,12 @@ pub(crate) struct RestRequest {
 }
 
 impl RestRequest {
-    /// Reads the head of a request.
+    /// Reads the head of a request whose path begins with `prefix` bytes that do not belong to it.
     ///
     /// # Errors
     /// PGRST125 for paths that name nothing, and targets that are too long.
-    pub(crate) fn read(parts: &Parts) -> Result<Self, RestError> {
-        let path = parts.uri.path();
+    pub(crate) fn read(parts: Parts, prefix: usize) -> Result<Self, RestError> {
+        let path = parts.uri.path().get(prefix..).unwrap_or_default();
         let query = parts.uri.query().unwrap_or_default();
         if path.len() + query.len() > MAX_URL_BYTES {
             return Err(RestError::url_too_long(MAX_URL_BYTES));
@@ -55,12 +55,16 @@ impl RestRequest {
             .iter()
             .filter_map(|value| value.to_str().ok());
         Ok(Self {
-            method: parts.method.clone(),
-            path: path.to_owned(),
+            method: parts.method,
+            path: if path.is_empty() {
+                "/".to_owned()
+            } else {
+                path.to_owned()
+            },
             query: query.to_owned(),
             resource: resource(path)?,
-            headers: parts.headers.clone(),
             preferences: Preferences::parse(prefer),
+            headers: parts.headers,
         })
     }
 

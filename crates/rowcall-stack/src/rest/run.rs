@@ -2,6 +2,9 @@
 //!
 //! Where nothing has to be checked between the statement and the commit, all of it travels in one round trip.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use futures_util::future::{join, join4, join5};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row, Statement};
@@ -11,13 +14,19 @@ use super::pool::{Connection, Lease, Pool, Seen};
 use super::sql::{Sql, TextValue};
 use super::sqlstate::from_database;
 
+/// How many settings a transaction usually has at most.
+const USUAL_SETTINGS: usize = 24;
+
+/// A setting's name and value.
+pub(crate) type Setting = (Cow<'static, str>, String);
+
 /// The transaction around a statement.
 #[derive(Debug)]
 pub(crate) struct Transaction {
     /// `begin …`
-    pub begin: String,
+    pub begin: &'static str,
     /// Settings for this transaction, in order; `role` is among them.
-    pub settings: Vec<(String, String)>,
+    pub settings: Vec<Setting>,
     /// `select …` to run before the statement.
     pub pre_request: Option<String>,
     /// Whether the request has no user, which decides the status of missing rights.
@@ -73,7 +82,7 @@ impl Runner {
                 let client = &connection.client;
                 let main_values = values(main);
                 let (began, set, pre, rows, ended) = join5(
-                    client.batch_execute(&transaction.begin),
+                    client.batch_execute(transaction.begin),
                     client.query(&prelude, &settings),
                     optional(client, transaction.pre_request.as_deref()),
                     client.query(&statement, &main_values),
@@ -107,7 +116,7 @@ impl Runner {
                 let client = &connection.client;
                 let main_values = values(main);
                 let (began, set, pre, rows) = join4(
-                    client.batch_execute(&transaction.begin),
+                    client.batch_execute(transaction.begin),
                     client.query(&prelude, &settings),
                     optional(client, transaction.pre_request.as_deref()),
                     client.query(&statement, &main_values),
@@ -166,7 +175,7 @@ impl Runner {
         if !comes_back && commit {
             let main_values = typed(main);
             let (began, set, pre, rows, ended) = join5(
-                client.batch_execute(&transaction.begin),
+                client.batch_execute(transaction.begin),
                 client.query(&prelude, &settings),
                 optional(client, transaction.pre_request.as_deref()),
                 client.query_typed(main.text(), &main_values),
@@ -180,7 +189,7 @@ impl Runner {
         if !comes_back {
             let main_values = typed(main);
             let (began, set, pre, rows) = join4(
-                client.batch_execute(&transaction.begin),
+                client.batch_execute(transaction.begin),
                 client.query(&prelude, &settings),
                 optional(client, transaction.pre_request.as_deref()),
                 client.query_typed(main.text(), &main_values),
@@ -189,7 +198,7 @@ impl Runner {
             return first_error(began, set, pre).and(rows);
         }
         let (began, set, pre, statement) = join4(
-            client.batch_execute(&transaction.begin),
+            client.batch_execute(transaction.begin),
             client.query(&prelude, &settings),
             optional(client, transaction.pre_request.as_deref()),
             client.prepare(main.text()),
@@ -229,8 +238,17 @@ fn finish<T>(
     result.map_err(|error| from_database(&error, transaction.anonymous))
 }
 
-/// `select set_config(…), …` for so many settings.
-fn prelude(settings: usize) -> String {
+/// `select set_config(…), …` for so many settings; the usual numbers are written once.
+fn prelude(settings: usize) -> Cow<'static, str> {
+    static USUAL: LazyLock<Vec<String>> =
+        LazyLock::new(|| (0..USUAL_SETTINGS).map(write_prelude).collect());
+    match USUAL.get(settings) {
+        Some(text) => Cow::Borrowed(text),
+        None => Cow::Owned(write_prelude(settings)),
+    }
+}
+
+fn write_prelude(settings: usize) -> String {
     let calls: Vec<String> = (0..settings)
         .map(|i| {
             format!(
@@ -243,7 +261,7 @@ fn prelude(settings: usize) -> String {
     format!("select {}", calls.join(", "))
 }
 
-fn parameters(settings: &[(String, String)]) -> Vec<&(dyn ToSql + Sync)> {
+fn parameters(settings: &[Setting]) -> Vec<&(dyn ToSql + Sync)> {
     settings
         .iter()
         .flat_map(|(name, value)| [name as &(dyn ToSql + Sync), value as _])

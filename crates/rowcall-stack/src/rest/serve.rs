@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use rowcall_core::Clock;
@@ -108,17 +107,9 @@ impl Rest {
         self.inner.tasks.wait().await;
     }
 
-    /// The routes, to be nested under `/rest/v1`.
-    pub fn router(&self) -> Router {
-        let rest = self.clone();
-        Router::new().fallback(move |request: Request<Body>| {
-            let rest = rest.clone();
-            async move { rest.handle(request).await }
-        })
-    }
-
-    async fn handle(&self, request: Request<Body>) -> Response<Body> {
-        match self.inner.serve(request).await {
+    /// Answers a request whose path begins with a prefix of `prefix` bytes, such as `/rest/v1`, and `/` or nothing.
+    pub async fn answer(&self, request: Request<Body>, prefix: usize) -> Response<Body> {
+        match self.inner.serve(request, prefix).await {
             Ok(answer) => answer,
             Err(error) => error.into_answer(),
         }
@@ -126,9 +117,13 @@ impl Rest {
 }
 
 impl Inner {
-    async fn serve(&self, request: Request<Body>) -> Result<Response<Body>, RestError> {
+    async fn serve(
+        &self,
+        request: Request<Body>,
+        prefix: usize,
+    ) -> Result<Response<Body>, RestError> {
         let (parts, body) = request.into_parts();
-        let head = RestRequest::read(&parts)?;
+        let head = RestRequest::read(parts, prefix)?;
         let claims = self
             .keys
             .bearer(head.header("authorization"), head.header("apikey"))

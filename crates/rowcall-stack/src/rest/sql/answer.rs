@@ -68,9 +68,16 @@ pub(crate) fn statement(plan: &Plan<'_>, shape: Shape) -> Sql {
         }
         Plan::Call(call, _) => {
             routine = Some(call.routine);
+            // Filters reach into functions that PostgreSQL can inline, so their rows are not materialized; but what nobody
+            // reads would not be computed at all, and a function is called for what it does, too.
+            let unread = shape.format == Format::Nothing || !call.routine.returns_composite;
             sql.raw("with ")
                 .raw(SOURCE)
-                .raw(" as (")
+                .raw(if unread {
+                    " as materialized ("
+                } else {
+                    " as ("
+                })
                 .call(call)
                 .raw(")");
         }

@@ -146,6 +146,11 @@ async fn writing_functions_need_post() {
         .await;
     written.expect(200, json!({"id": 90, "code": "z"}));
     world
+        .post("/rpc/stable_refusal", &json!({}))
+        .send()
+        .await
+        .expect_error(400, "P0001");
+    world
         .get("/rpc/add_item?p_id=91&p_code=y")
         .send()
         .await

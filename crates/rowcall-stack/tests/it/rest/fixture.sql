@@ -159,6 +159,7 @@ create function public.over(a int, b int) returns text language sql immutable as
 create function public.vague(a int) returns text language sql immutable as $$ select 'int' $$;
 create function public.vague(a text) returns text language sql immutable as $$ select 'text' $$;
 create function public.fails() returns void language plpgsql as $$ begin raise exception 'no way' using detail = 'd', hint = 'h'; end $$;
+create function public.stable_refusal() returns void language plpgsql stable as $$ begin raise exception 'refused'; end $$;
 create function public.teapot() returns void language plpgsql as $$ begin raise sqlstate 'PT418' using message = 'I am a teapot'; end $$;
 create function public.shaped_error() returns void language plpgsql as $$
 begin
