@@ -221,7 +221,7 @@ async fn a_claim_whose_answer_was_lost_is_given_back() {
         assert_eq!(held.as_deref(), Some("m1"));
         proxy.set(Wire::Open);
         let found = backend.maintain(&rules, &selectors()).await.unwrap();
-        assert_eq!(found.recovered, [lost.clone()]);
+        assert_eq!(found.recovered, std::slice::from_ref(&lost));
         assert!(found.ready);
         assert!(matches!(
             backend.claim(&rules, &lost).await.unwrap(),

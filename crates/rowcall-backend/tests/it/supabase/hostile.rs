@@ -177,7 +177,7 @@ async fn a_short_wait_is_sat_out() {
 
 #[tokio::test]
 async fn a_project_that_never_answers_is_given_up() {
-    let slow = ResponseTemplate::new(200).set_delay(Duration::from_secs(60));
+    let slow = ResponseTemplate::new(200).set_delay(Duration::from_mins(1));
     let server = answering(slow).await;
     let mut config = config(&server.uri(), "m1", "k");
     config.request_timeout = Duration::from_millis(200);

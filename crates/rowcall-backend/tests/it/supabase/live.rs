@@ -11,7 +11,8 @@ use rowcall_core::{
     AppId, Dispersal, EventSet, LeasePolicy, MachineId, Payload, RetryPolicy, Selector, Signal,
     TableName, TaskRef,
     ports::{
-        ClaimOutcome, ClaimRules, Coordinator, Fence, Settlement, SignalSource, TaskQuery, Verdict,
+        ClaimOutcome, ClaimRules, Coordinator, Fence, Settlement, SignalSource, TaskAdmin,
+        TaskQuery, Verdict,
     },
 };
 use rowcall_realtime::channel::Timing;
@@ -480,7 +481,6 @@ async fn changes_are_captured_once_without_a_trigger() {
             limit: 100,
             ..TaskQuery::default()
         };
-        use rowcall_core::ports::TaskAdmin;
         let backend = &machines[0].backend;
         let views = backend.list(&query, &RetryPolicy::default()).await.unwrap();
         let mut events: Vec<&str> = views.iter().map(|view| view.task.event.as_str()).collect();

@@ -80,7 +80,7 @@ async fn carry(mut near: TcpStream, target: SocketAddr, wire: Wire) {
         }
         Wire::Cut => return,
         Wire::HalfOpen => {
-            tokio::time::sleep(Duration::from_secs(600)).await;
+            tokio::time::sleep(Duration::from_mins(10)).await;
             return;
         }
         Wire::Swallowing => {
