@@ -8,6 +8,12 @@
 //! anywhere else are welcome: `select pgmq.send('emails', '{"to": "ada@example.com", "subject": "Hello"}')` in psql, pgmq-js,
 //! supabase-js, AIMQ.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example talks to the terminal"
+)]
+
 use std::time::Duration;
 
 use rowcall_backend::queue::{
@@ -93,7 +99,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             eprintln!(
                 "{} {}: {}",
                 failure.queue, failure.id, failure.error.message
-            )
+            );
         })
         .concurrency(20)
         .open(database.clone())

@@ -54,6 +54,10 @@ enum Event {
 }
 
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a model"
+)]
 struct Message {
     delay: Duration,
     length: Duration,
@@ -85,7 +89,7 @@ struct World {
 impl World {
     fn new(seed: u64, workers: usize) -> Self {
         let rhythm = Rhythm {
-            idle: Duration::from_secs(60),
+            idle: Duration::from_mins(1),
             poll: Duration::from_secs(10),
             rearm: Duration::from_millis(100),
         };
@@ -196,7 +200,7 @@ impl World {
                 if message.rolls_back {
                     return;
                 }
-                let sent = self.now - message.length;
+                let sent = self.now.saturating_sub(message.length);
                 self.messages[index].visible = Some(self.now.max(sent + message.delay));
                 if message.notifies {
                     self.notifications += 1;
@@ -231,7 +235,7 @@ impl World {
                 let ready = times.into_iter().any(|at| at <= self.now);
                 let looked = Looked {
                     ready,
-                    next: next.map(|at| at - self.now),
+                    next: next.map(|at| at.saturating_sub(self.now)),
                     xmin: self.running.keys().next().copied().unwrap_or(self.next_xid),
                     xmax: self.next_xid,
                     armed: self.armed,
@@ -250,7 +254,7 @@ impl World {
                     else {
                         continue;
                     };
-                    self.worst = self.worst.max(now - visible);
+                    self.worst = self.worst.max(now.saturating_sub(visible));
                     if message.crashes {
                         // Nobody says so: it becomes visible again after two seconds.
                         message.crashes = false;

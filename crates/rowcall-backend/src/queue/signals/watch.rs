@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     const RHYTHM: Rhythm = Rhythm {
-        idle: Duration::from_secs(60),
+        idle: Duration::from_mins(1),
         poll: Duration::from_secs(10),
         rearm: Duration::from_millis(100),
     };

@@ -46,16 +46,28 @@ async fn a3_a_lease_that_runs_out_is_claimed_again_at_its_time() {
             queue.settle(&[completed(stale.clone())]).await.unwrap(),
             [Fence::Lost]
         );
-        assert_eq!(queue.renew(&[stale.clone()]).await.unwrap(), [Fence::Lost]);
         assert_eq!(
-            queue.mark_processing(&[stale.clone()]).await.unwrap(),
+            queue.renew(std::slice::from_ref(&stale)).await.unwrap(),
+            [Fence::Lost]
+        );
+        assert_eq!(
+            queue
+                .mark_processing(std::slice::from_ref(&stale))
+                .await
+                .unwrap(),
             [Fence::Lost]
         );
         assert_eq!(queue.release(&[stale]).await.unwrap(), [Fence::Lost]);
         let held = second.lease.into_key();
-        assert_eq!(queue.renew(&[held.clone()]).await.unwrap(), [Fence::Held]);
         assert_eq!(
-            queue.mark_processing(&[held.clone()]).await.unwrap(),
+            queue.renew(std::slice::from_ref(&held)).await.unwrap(),
+            [Fence::Held]
+        );
+        assert_eq!(
+            queue
+                .mark_processing(std::slice::from_ref(&held))
+                .await
+                .unwrap(),
             [Fence::Held]
         );
         assert_eq!(
@@ -97,7 +109,10 @@ async fn a3_renewing_keeps_a_lease() {
     let lease = claim(&queue, 1).await.pop().unwrap().lease.into_key();
     let until = Instant::now() + Duration::from_millis(1_500);
     while Instant::now() < until {
-        assert_eq!(queue.renew(&[lease.clone()]).await.unwrap(), [Fence::Held]);
+        assert_eq!(
+            queue.renew(std::slice::from_ref(&lease)).await.unwrap(),
+            [Fence::Held]
+        );
         assert!(claim(&queue, 1).await.is_empty());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -125,7 +140,10 @@ async fn a4_popped_messages_are_gone_before_they_run() {
         assert_eq!(count(&client, "pgmq.q_once").await, 1);
         let (second, first) = (claimed.pop().unwrap(), claimed.pop().unwrap());
         let lease = first.lease.into_key();
-        assert_eq!(queue.renew(&[lease.clone()]).await.unwrap(), [Fence::Held]);
+        assert_eq!(
+            queue.renew(std::slice::from_ref(&lease)).await.unwrap(),
+            [Fence::Held]
+        );
         assert_eq!(
             queue.settle(&[completed(lease)]).await.unwrap(),
             [Fence::Held]
@@ -345,7 +363,7 @@ async fn one_message_can_be_claimed_by_its_name() {
         .send(
             &name("named"),
             &json(serde_json::json!({})),
-            Duration::from_secs(60),
+            Duration::from_mins(1),
         )
         .await
         .unwrap();
@@ -394,7 +412,7 @@ async fn sweeps_page_through_what_is_visible_the_newest_first() {
         .send(
             &name("one"),
             &json(serde_json::json!({})),
-            Duration::from_secs(60),
+            Duration::from_mins(1),
         )
         .await
         .unwrap();

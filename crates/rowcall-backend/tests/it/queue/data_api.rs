@@ -107,6 +107,17 @@ async fn a2_the_answers_are_aimqs() {
                 (&"plain".into(), &false.into(), &0.into())
             ]
         );
+    }
+}
+
+#[tokio::test]
+async fn a2_c8_realtime_is_switched_by_aimqs_and_the_designs_names() {
+    for version in VERSIONS {
+        let (_db, client) = with_roles(version).await;
+        client
+            .batch_execute("set role service_role; select pgmq_public.create_queue('plain', false)")
+            .await
+            .unwrap();
         for _ in 0..2 {
             let enabled = json(&client, "pgmq_public.enable_queue_realtime('plain', channel_name => 'c', event_name => 'e')").await;
             assert_eq!(
@@ -309,7 +320,7 @@ async fn a12_migration_files_apply_on_every_version() {
     let now = "2026-11-21T10:00:00Z".parse().unwrap();
     let queue = name("Odd \"name\" \\ here");
     for version in VERSIONS {
-        let (_db, client) = with_roles(version).await;
+        let (db, client) = with_roles(version).await;
         let broadcast = rowcall_backend::queue::Broadcast::default();
         let files = [
             Migration::setup(now),
@@ -325,7 +336,7 @@ async fn a12_migration_files_apply_on_every_version() {
                     .unwrap_or_else(|error| panic!("{version} {}: {error:?}", file.file_name));
             }
         }
-        let status = super::store(&_db).wake_status().await.unwrap();
+        let status = super::store(&db).wake_status().await.unwrap();
         assert_eq!(
             (status.len(), status[0].direct, &status[0].broadcast),
             (1, true, &Some(broadcast)),

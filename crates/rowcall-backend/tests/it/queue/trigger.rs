@@ -7,7 +7,7 @@ use rowcall_backend::queue::Wake;
 use rowcall_stack::testing::TestDb;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
-use super::{VERSIONS, count, database, eventually, name, store};
+use super::{VERSIONS, count, database, eventually};
 
 /// What a connection is told: warnings, and notifications on our channel.
 #[derive(Default)]
@@ -27,7 +27,7 @@ async fn listening(db: &TestDb) -> (Client, Arc<Mutex<Heard>>) {
                     sink.lock().warnings.push(notice.message().to_owned());
                 }
                 AsyncMessage::Notification(one) => {
-                    sink.lock().wakes.extend(Wake::parse(one.payload()))
+                    sink.lock().wakes.extend(Wake::parse(one.payload()));
                 }
                 _ => {}
             }
@@ -484,5 +484,4 @@ async fn c10_nobody_else_may_touch_the_helpers() {
         .batch_execute(&format!("drop owned by {role}; drop role {role}"))
         .await
         .unwrap();
-    drop((store(&db), name("q")));
 }

@@ -16,8 +16,8 @@ use rowcall_core::ports::Coordinator as _;
 /// Fallbacks so rare that a test which needs them fails.
 const RARE: SignalOptions = SignalOptions {
     listen: true,
-    idle: Duration::from_secs(600),
-    poll: Duration::from_secs(600),
+    idle: Duration::from_mins(10),
+    poll: Duration::from_mins(10),
     gate: Duration::from_millis(100),
     jitter: 0.0,
 };
@@ -207,7 +207,7 @@ async fn b7_a_crash_elsewhere_wakes_the_others_when_the_lease_ends() {
     assert_eq!(won.task.attempt, 2);
     let waited = start.elapsed();
     assert!(
-        waited >= lease - Duration::from_millis(10) && waited < lease + Duration::from_millis(250),
+        waited + Duration::from_millis(10) >= lease && waited < lease + Duration::from_millis(250),
         "{waited:?}"
     );
 }
@@ -340,7 +340,7 @@ async fn b4_no_real_interleaving_wakes_late() {
         senders.spawn(async move {
             let mut random = 0x9e37_79b9 ^ (sender + 1);
             let mut pick = |limit: u64| {
-                random = (random ^ (random << 13)) & u64::MAX;
+                random = random ^ (random << 13);
                 random ^= random >> 7;
                 random ^= random << 17;
                 random % limit

@@ -254,7 +254,7 @@ async fn b3_an_idle_worker_starts_at_once_and_sleeps_in_peace() {
             }
         })
         .signals(SignalOptions {
-            idle: Duration::from_secs(600),
+            idle: Duration::from_mins(10),
             ..SignalOptions::default()
         });
     let (stop, running) = run(&db, builder).await;
