@@ -1,5 +1,5 @@
 -- Tables, views, materialized views, foreign and partitioned tables of the exposed schemas ($1 text[]), one row each:
--- schema, name, kind, bits of pg_relation_is_updatable, primary key, unique keys, columns as JSON.
+-- schema, name, kind, bits of pg_relation_is_updatable, primary key, columns as JSON.
 -- Types print with their schema because search_path is empty while this runs.
 select
   n.nspname::text as schema,
@@ -13,15 +13,6 @@ select
       join pg_catalog.pg_attribute a on a.attrelid = p.conrelid and a.attnum = k.attnum
      where p.conrelid = c.oid and p.contype = 'p'
   ), '{}') as primary_key,
-  coalesce((
-    select pg_catalog.json_agg((
-             select pg_catalog.json_agg(a.attname order by a.attname)
-               from pg_catalog.pg_attribute a
-              where a.attrelid = p.conrelid and a.attnum = any (p.conkey)
-           ))
-      from pg_catalog.pg_constraint p
-     where p.conrelid = c.oid and p.contype in ('p', 'u')
-  ), '[]')::text as unique_keys,
   coalesce((
     select pg_catalog.json_agg(pg_catalog.json_build_object(
              'name', a.attname,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::de::DeserializeOwned;
 use tokio_postgres::{Client, Row};
 
+use super::lineage::{Table, View, faces, view_keys};
 use super::model::{Name, Relation, Relationship, Role, Routine, SchemaCache, Volatility};
 use super::relate::{ForeignKey, relate};
 
@@ -46,12 +47,7 @@ async fn read(client: &Client, schemas: &[String]) -> Result<SchemaCache, LoadEr
         cache.schemas.insert(relation.name.schema.clone());
         cache.relations.insert(relation.name.clone(), relation);
     }
-    let keys: Vec<ForeignKey> = rows(include_str!("../../../sql/rest/foreign_keys.sql"))
-        .await?
-        .iter()
-        .map(foreign_key)
-        .collect();
-    cache.relationships = relate(&keys, &cache.relations);
+    relate_all(client, schemas, &mut cache).await?;
     for row in rows(include_str!("../../../sql/rest/computed_relationships.sql")).await? {
         let origin = Name::new(row.get::<_, String>("schema"), row.get::<_, String>("name"));
         cache
@@ -87,6 +83,56 @@ async fn read(client: &Client, schemas: &[String]) -> Result<SchemaCache, LoadEr
     Ok(cache)
 }
 
+/// Relationships by foreign keys, and the primary keys of views.
+async fn relate_all(
+    client: &Client,
+    schemas: &[String],
+    cache: &mut SchemaCache,
+) -> Result<(), LoadError> {
+    let keys = client
+        .query(include_str!("../../../sql/rest/foreign_keys.sql"), &[])
+        .await?;
+    let keys: Vec<ForeignKey> = keys.iter().map(foreign_key).collect();
+    let views = client
+        .query(include_str!("../../../sql/rest/views.sql"), &[])
+        .await?;
+    let views: Vec<View> = views
+        .iter()
+        .map(|row| View {
+            oid: row.get("oid"),
+            name: Name::new(row.get::<_, String>("schema"), row.get::<_, String>("name")),
+            query: row.get("query"),
+        })
+        .collect();
+    let tables = client
+        .query(include_str!("../../../sql/rest/tables.sql"), &[])
+        .await?;
+    let tables: HashMap<u32, Table> = tables
+        .iter()
+        .map(|row| (row.get("oid"), table(row)))
+        .collect();
+    let faces = faces(&views, &tables);
+    for (view, key) in view_keys(&faces, &tables) {
+        if let Some(relation) = cache.relations.get_mut(&view) {
+            relation.primary_key = key;
+        }
+    }
+    cache.relationships = relate(&keys, &faces, &|schema| {
+        schemas.iter().any(|one| one == schema)
+    });
+    Ok(())
+}
+
+fn table(row: &Row) -> Table {
+    let numbers: Vec<i32> = row.get("numbers");
+    let columns: Vec<String> = row.get("columns");
+    Table {
+        name: Name::new(row.get::<_, String>("schema"), row.get::<_, String>("name")),
+        primary_key: row.get("primary_key"),
+        columns: numbers.into_iter().zip(columns).collect(),
+    }
+}
+
 fn json<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, serde_json::Error> {
     serde_json::from_str(row.get::<_, &str>(column))
 }
@@ -97,7 +143,6 @@ fn relation(row: &Row) -> Result<Relation, LoadError> {
         kind: row.get::<_, &str>("kind").chars().next().unwrap_or('r'),
         writable: row.get("writable"),
         primary_key: row.get("primary_key"),
-        unique_keys: json(row, "unique_keys")?,
         columns: json(row, "columns")?,
     })
 }
@@ -112,6 +157,8 @@ fn foreign_key(row: &Row) -> ForeignKey {
         constraint: row.get("constraint_name"),
         columns: row.get("columns"),
         foreign_columns: row.get("foreign_columns"),
+        unique: row.get("unique"),
+        in_primary_key: row.get("in_primary_key"),
     }
 }
 

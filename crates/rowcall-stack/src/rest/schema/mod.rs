@@ -1,6 +1,7 @@
 //! The schema cache: what is in the exposed schemas, and how it relates.
 
 mod find;
+mod lineage;
 mod load;
 mod model;
 mod relate;

@@ -48,8 +48,6 @@ pub(crate) struct Relation {
     pub writable: i32,
     /// The columns of the primary key in its order.
     pub primary_key: Vec<String>,
-    /// Column sets that are unique, sorted by name.
-    pub unique_keys: Vec<Vec<String>>,
     /// The columns in declared order.
     pub columns: Vec<Column>,
 }
@@ -83,13 +81,6 @@ impl Relation {
     /// See [`Self::can_update`].
     pub(crate) fn can_delete(&self) -> bool {
         self.writable & (1 << 4) != 0
-    }
-
-    /// Whether at most one row has a given value of `columns`.
-    pub(crate) fn is_unique(&self, columns: &[String]) -> bool {
-        self.unique_keys
-            .iter()
-            .any(|key| !key.is_empty() && key.iter().all(|column| columns.contains(column)))
     }
 }
 

@@ -16,7 +16,6 @@ fn relation(name: &str, columns: &[(&str, &str)]) -> Relation {
         kind: 'r',
         writable: 28,
         primary_key: vec!["id".to_owned()],
-        unique_keys: vec![vec!["id".to_owned()]],
         columns: columns
             .iter()
             .map(|(name, type_name)| Column {
@@ -51,8 +50,10 @@ fn cache() -> SchemaCache {
         constraint: "items_owner_fkey".to_owned(),
         columns: vec!["owner".to_owned()],
         foreign_columns: vec!["id".to_owned()],
+        unique: false,
+        in_primary_key: false,
     }];
-    let relationships = relate(&keys, &relations);
+    let relationships = relate(&keys, &HashMap::new(), &|schema| schema == "public");
     SchemaCache {
         relations,
         relationships,

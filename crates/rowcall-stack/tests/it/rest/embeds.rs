@@ -124,6 +124,23 @@ async fn relationships_of_every_sort_are_embedded() {
             "/clients?select=id,computed_projects(id,shout)&id=eq.2&computed_projects.order=id",
             json!([{"id": 2, "computed_projects": [{"id": 3, "shout": "IOS"}, {"id": 4, "shout": "OSX"}]}]),
         ),
+        // views: of hidden tables, upon views, beside tables, both ways
+        (
+            "/parts?select=label,makers(name)&order=part",
+            json!([{"label": "bolt", "makers": {"name": "ACME"}}, {"label": "nut", "makers": {"name": "ACME"}}]),
+        ),
+        (
+            "/makers?select=name,parts(label),bolts(part)&parts.order=part",
+            json!([{"name": "ACME", "parts": [{"label": "bolt"}, {"label": "nut"}], "bolts": [{"part": 1}]}]),
+        ),
+        (
+            "/windows?select=id,clients(name),client_view(title),tasks(id)&id=eq.1&tasks.order=id",
+            json!([{"id": 1, "clients": {"name": "Microsoft"}, "client_view": {"title": "Microsoft"}, "tasks": [{"id": 1}, {"id": 2}]}]),
+        ),
+        (
+            "/client_view?select=title,projects!inner(id)&projects.id=eq.3",
+            json!([{"title": "Apple", "projects": [{"id": 3}]}]),
+        ),
         // spread
         (
             "/projects?select=id,...clients(client:name)&id=in.(3,5)&order=id",

@@ -105,6 +105,15 @@ insert into other.things values (1, 'thing');
 grant all on other.things to anon, authenticated, service_role;
 
 create view public.windows as select id, name, client_id from public.projects where name like 'Windows%';
+create schema hidden;
+create table hidden.makers (id int primary key, name text);
+create table hidden.parts (id int primary key, maker_id int references hidden.makers (id), label text);
+insert into hidden.makers values (1, 'ACME');
+insert into hidden.parts values (1, 1, 'bolt'), (2, 1, 'nut');
+create view public.makers as select id as maker, name from hidden.makers;
+create view public.parts as select p.label, p.id as part, p.maker_id from (select * from hidden.parts) p where p.id > 0;
+create view public.bolts as select * from public.parts where label = 'bolt';
+create view public.client_view as select c.name as title, c.id as client from public.clients c left join public.projects p on p.client_id = c.id and false;
 create materialized view public.project_names as select id, name from public.projects;
 create table public.parted (id int, part int, primary key (id, part)) partition by list (part);
 create table public.parted_1 partition of public.parted for values in (1);

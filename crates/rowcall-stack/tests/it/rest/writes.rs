@@ -309,6 +309,25 @@ async fn upserts_merge_or_ignore() {
 }
 
 #[tokio::test]
+async fn views_know_the_key_of_their_table() {
+    let world = World::new().await;
+    let merge = "resolution=merge-duplicates,return=representation";
+    let row = json!({"id": 1, "name": "Windows 7 SP1", "client_id": 1});
+    let known = world
+        .post("/windows?select=id,name", &row)
+        .prefer(merge)
+        .send()
+        .await;
+    known.expect(201, json!([{"id": 1, "name": "Windows 7 SP1"}]));
+    let located = world
+        .post("/windows", &json!({"id": 90, "name": "Windows 90"}))
+        .prefer("return=headers-only")
+        .send()
+        .await;
+    assert_eq!(located.header("location"), "/windows?id=eq.90");
+}
+
+#[tokio::test]
 async fn rows_are_updated() {
     let world = World::new().await;
     world
