@@ -1,5 +1,5 @@
 -- The floor: completes the last batch and claims the next one, with everything that exclusive, fenced leases need and nothing
--- else. $1 machine, $2 limit, $3 source table; $4 ids, $5 attempts, $6 results of the last batch.
+-- else. Settles first, so that two of these cannot wait for each other. $1 machine, $2 limit, $3 source table; $4 ids, $5 attempts, $6 results of the last batch.
 -- Returns the claimed tasks; the settlement shows as one row of nulls.
 with settled as (
   update public.rtx_activities a
@@ -15,7 +15,7 @@ with settled as (
        from public.rtx_activities c
       where coalesce(c.status, 'pending') = 'pending' and c.source_table = $3
       order by c.created_at
-      limit $2
+      limit $2 + 0 * (select count(*) from settled)
         for update skip locked))
   returning a.id, a.attempt, a.raw_data
 )

@@ -1,5 +1,10 @@
 //! Side-by-side benchmarks of rowcall, one command each. What they measure and what came out is in `README.md`.
 
+mod daemon;
+mod footprint;
+mod idle;
+mod inserts;
+mod latency;
 mod machine;
 mod numbers;
 mod report;
@@ -37,6 +42,14 @@ struct Cli {
 enum Command {
     /// Tasks per second through the real engine, beside bare SQL and three peers
     Throughput(throughput::Options),
+    /// From an enqueue's commit to the runner's start, beside bare notify, listen and claim
+    Latency(latency::Options),
+    /// Statements per minute of a daemon without work
+    Idle(idle::Options),
+    /// Inserts per second into a captured table, beside one that is not
+    Inserts(inserts::Options),
+    /// Memory of an idle daemon, and how long its start takes
+    Footprint(footprint::Options),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +82,10 @@ fn run(cli: Cli) -> Result<()> {
     let (report, machine) = runtime.block_on(async {
         match cli.command {
             Command::Throughput(options) => Box::pin(throughput::run(&place, &options)).await,
+            Command::Latency(options) => Box::pin(latency::run(&place, &options)).await,
+            Command::Idle(options) => Box::pin(idle::run(&place, &options)).await,
+            Command::Inserts(options) => Box::pin(inserts::run(&place, &options)).await,
+            Command::Footprint(options) => Box::pin(footprint::run(&place, &options)).await,
         }
     })?;
     report.print(&machine, cli.json)

@@ -130,11 +130,6 @@ impl Server {
         self.dir.path()
     }
 
-    /// A connection to the database `postgres`, whose statements are not counted.
-    pub(crate) fn admin(&self) -> &Client {
-        &self.admin
-    }
-
     /// The URL of a database.
     pub(crate) fn url(&self, database: &str) -> String {
         format!("{}/{database}", self.base)

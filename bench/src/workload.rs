@@ -55,12 +55,17 @@ pub(crate) async fn enqueue(client: &Client, tasks: u32) -> Result<()> {
 
 /// An app that handles [`SOURCE_TABLE`] with [`AGENT`], so many tasks at once.
 pub(crate) fn app(concurrency: u32) -> Result<App> {
+    app_of(SOURCE_TABLE, concurrency)
+}
+
+/// The same for another table.
+pub(crate) fn app_of(table: &str, concurrency: u32) -> Result<App> {
     let manifest = serde_json::json!({
         "name": "bench",
         "config": {
-            "supabase": { "tables": [SOURCE_TABLE], "max_concurrent_tasks": concurrency },
+            "supabase": { "tables": [table], "max_concurrent_tasks": concurrency },
             "agentHandlers": [
-                { "tableName": SOURCE_TABLE, "agentId": AGENT, "eventTypes": ["INSERT"], "trigger": "auto" }
+                { "tableName": table, "agentId": AGENT, "eventTypes": ["INSERT"], "trigger": "auto" }
             ]
         }
     });

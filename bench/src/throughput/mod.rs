@@ -219,6 +219,7 @@ fn report(options: &Options, all: &[Ready]) -> Report {
                 Cell::Number(middle(ready, |one| one.worker_us), 1),
                 Cell::Number(middle(ready, |one| one.statements), 4),
                 Cell::Number(middle(ready, |one| one.wal_bytes), 0),
+                Cell::Number(middle(ready, |one| one.others), 1),
             ]
         })
         .collect();
@@ -235,6 +236,7 @@ fn report(options: &Options, all: &[Ready]) -> Report {
             "worker CPU µs/task",
             "statements/task",
             "WAL B/task",
+            "other load, cores",
         ],
         rows,
         goals: goals(all, &floors),

@@ -121,16 +121,19 @@ pub(super) async fn floor(
             )
             .await?;
         let progress = Arc::clone(&progress);
-        running.spawn(async move { settle_and_claim(&client, number, batch, &progress).await });
+        running.spawn(async move {
+            settle_and_claim(&client, number, batch, &progress).await?;
+            // Kept until everything is read: its process holds the CPU time.
+            Ok::<_, anyhow::Error>(client)
+        });
     }
     progress.first().await?;
     let window = Window::open(server, database, Worker::Own).await?;
     progress.last().await?;
     let looks = until_finished(&client, UNFINISHED).await?;
+    let clients = running.join_all().await;
     let measured = window.close(server, database, tasks, looks).await?;
-    while let Some(ended) = running.join_next().await {
-        ended??;
-    }
+    let _: Vec<Client> = clients.into_iter().collect::<Result<_>>()?;
     Ok(measured)
 }
 

@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use crate::{
     numbers::number,
     server::Server,
-    usage::{PostgresCpu, Worker},
+    usage::{PostgresCpu, Worker, machine_busy},
 };
 
 /// A run that takes longer is broken.
@@ -28,6 +28,8 @@ pub(super) struct Measured {
     pub(super) worker_us: f64,
     pub(super) statements: f64,
     pub(super) wal_bytes: f64,
+    /// Processors that somebody else kept busy.
+    pub(super) others: f64,
 }
 
 /// A stretch under way.
@@ -36,6 +38,7 @@ pub(super) struct Window {
     wal: i64,
     worker: (Worker, Duration),
     postgres: PostgresCpu,
+    busy: f64,
     start: Instant,
 }
 
@@ -45,11 +48,13 @@ impl Window {
         let start = Instant::now();
         let postgres = PostgresCpu::read(server.postmaster()?)?;
         let cpu = worker.cpu()?;
+        let busy = machine_busy()?;
         Ok(Self {
             statements: server.statements(database).await?,
             wal: server.wal().await?,
             worker: (worker, cpu),
             postgres,
+            busy,
             start,
         })
     }
@@ -66,6 +71,8 @@ impl Window {
         let (worker, before) = self.worker;
         let worker = worker.cpu()?.saturating_sub(before);
         let postgres = PostgresCpu::read(server.postmaster()?)?.since(&self.postgres);
+        let ours = worker + postgres;
+        let others = (machine_busy()? - self.busy - ours.as_secs_f64()) / elapsed.as_secs_f64();
         let wal = server.wal().await? - self.wal;
         let statements = server.statements(database).await? - self.statements - extra;
         let tasks = f64::from(tasks);
@@ -75,6 +82,7 @@ impl Window {
             worker_us: worker.as_secs_f64() * 1e6 / tasks,
             statements: number(statements) / tasks,
             wal_bytes: number(wal) / tasks,
+            others: others.max(0.0),
         })
     }
 }
