@@ -142,12 +142,12 @@ fn report(cases: &[Case], first: f64, options: &Options) -> Report {
             Cell::Number(one.started.iter().copied().fold(0.0, f64::max), 2),
         ]);
         goals.push(Goal {
-            goal: format!("{}: at most {MOST_MEMORY_MB} MB resident", one.name),
+            wanted: format!("{}: at most {MOST_MEMORY_MB} MB resident", one.name),
             measured: format!("{memory:.1} MB"),
             met: memory <= MOST_MEMORY_MB,
         });
         goals.push(Goal {
-            goal: format!("{}: ready within {LONGEST_START_S} s", one.name),
+            wanted: format!("{}: ready within {LONGEST_START_S} s", one.name),
             measured: format!("{start:.2} s"),
             met: start <= LONGEST_START_S,
         });

@@ -79,7 +79,7 @@ impl Watched {
             Cell::Number(cpu.as_secs_f64() * 1e3 / minutes, 1),
         ]);
         report.goals.push(Goal {
-            goal: format!(
+            wanted: format!(
                 "{}: at most {MOST_PER_MINUTE} statements per minute",
                 self.name
             ),

@@ -54,7 +54,7 @@ fn thousands(value: f64) -> String {
 #[derive(Clone, Debug)]
 pub(crate) struct Goal {
     /// In words.
-    pub(crate) goal: String,
+    pub(crate) wanted: String,
     /// What was measured, in words.
     pub(crate) measured: String,
     /// Whether it was reached.
@@ -94,13 +94,13 @@ impl Report {
         }
         writeln!(out)?;
         for Goal {
-            goal,
+            wanted,
             measured,
             met,
         } in &self.goals
         {
             let word = if *met { "met   " } else { "missed" };
-            writeln!(out, "  {word}  {goal}: {measured}")?;
+            writeln!(out, "  {word}  {wanted}: {measured}")?;
         }
         for note in &self.notes {
             writeln!(out, "  {note}")?;
@@ -179,7 +179,7 @@ impl Report {
         let goals: Vec<Value> = self
             .goals
             .iter()
-            .map(|one| json!({ "goal": one.goal, "measured": one.measured, "met": one.met }))
+            .map(|one| json!({ "goal": one.wanted, "measured": one.measured, "met": one.met }))
             .collect();
         let machine: Map<String, Value> = machine
             .iter()

@@ -26,9 +26,13 @@ fn node(dir: &Path) -> Result<()> {
         return Ok(());
     }
     if !works("npm", &["--version"]) {
-        bail!("npm is missing: the tests drive the official JavaScript clients. Install Node.js 20 or newer (Debian: apt-get install nodejs npm)");
+        bail!(
+            "npm is missing: the tests drive the official JavaScript clients. Install Node.js 20 or newer (Debian: apt-get install nodejs npm)"
+        );
     }
-    run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(dir))?;
+    run(Command::new("npm")
+        .args(["ci", "--no-audit", "--no-fund"])
+        .current_dir(dir))?;
     mark(&stamp, &lock)
 }
 
@@ -40,13 +44,16 @@ fn python(dir: &Path) -> Result<()> {
         return Ok(());
     }
     if !works("python3", &["--version"]) {
-        bail!("python3 is missing: the tests drive the official Python clients. Install Python 3.9 or newer");
+        bail!(
+            "python3 is missing: the tests drive the official Python clients. Install Python 3.9 or newer"
+        );
     }
     if !works("python3", &["-c", "import ensurepip, venv"]) {
         install_venv()?;
     }
     if venv.exists() {
-        std::fs::remove_dir_all(&venv).with_context(|| format!("cannot remove {}", venv.display()))?;
+        std::fs::remove_dir_all(&venv)
+            .with_context(|| format!("cannot remove {}", venv.display()))?;
     }
     run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
     run(Command::new(venv.join("bin/pip"))
@@ -57,9 +64,12 @@ fn python(dir: &Path) -> Result<()> {
 
 /// Debian's python3 comes without the module that makes virtual environments.
 fn install_venv() -> Result<()> {
-    let root = std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
+    let root = std::fs::metadata("/proc/self")
+        .is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
     if !root || !works("apt-get", &["--version"]) {
-        bail!("Python's venv module is missing. Install it (Debian: sudo apt-get install python3-venv) and run this again");
+        bail!(
+            "Python's venv module is missing. Install it (Debian: sudo apt-get install python3-venv) and run this again"
+        );
     }
     say("Python's venv module is missing: installing Debian's python3-venv");
     run(Command::new("apt-get").args(["update", "-q"]))?;

@@ -18,8 +18,12 @@ pub(crate) fn all(filter: &[&str]) -> Result<()> {
     if works("cargo", &["nextest", "--version"]) {
         run(cargo().args(["nextest", "run", "--workspace"]).args(filter))?;
     } else {
-        say("cargo-nextest is not installed: using cargo test, which shows less (cargo install cargo-nextest)");
-        run(cargo().args(["test", "--workspace", "--lib", "--bins", "--tests"]).args(filter))?;
+        say(
+            "cargo-nextest is not installed: using cargo test, which shows less (cargo install cargo-nextest)",
+        );
+        run(cargo()
+            .args(["test", "--workspace", "--lib", "--bins", "--tests"])
+            .args(filter))?;
     }
     if filter.is_empty() {
         run(cargo().args(["test", "--workspace", "--doc"]))?;
@@ -30,8 +34,16 @@ pub(crate) fn all(filter: &[&str]) -> Result<()> {
 /// The full fault run, in release mode.
 pub(crate) fn chaos() -> Result<()> {
     run(cargo()
-        .args(["test", "--release", "-p", "rowcall", "--test", "it", "chaos::", "--", "--nocapture"])
+        .args([
+            "test",
+            "--release",
+            "-p",
+            "rowcall",
+            "--test",
+            "it",
+            "chaos::",
+            "--",
+            "--nocapture",
+        ])
         .env(CHAOS_FULL, "1"))
 }
-
-

@@ -211,7 +211,7 @@ fn report(options: &Options, cases: &[Case]) -> Report {
             ]);
             if matches!(case.kind, Kind::Captured | Kind::Listening) {
                 goals.push(Goal {
-                    goal: format!(
+                    wanted: format!(
                         "{}, {clients} clients: at least {GOAL} of no trigger",
                         case.name
                     ),

@@ -210,7 +210,7 @@ fn report(options: &Options, sides: &[Side; 2], real_time: bool) -> Report {
         ],
         rows,
         goals: vec![Goal {
-            goal: format!("commit to start at most {GOAL} of the floor at p50"),
+            wanted: format!("commit to start at most {GOAL} of the floor at p50"),
             measured: format!("{ratio:.2}"),
             met: ratio <= GOAL,
         }],

@@ -1,4 +1,4 @@
-//! The peers graphile-worker (Node) and graphile_worker (Rust): each a process of its own that says on stdout how far it is.
+//! The peers graphile-worker (Node) and `graphile_worker` (Rust): each a process of its own that says on stdout how far it is.
 
 use std::{
     path::{Path, PathBuf},
@@ -78,7 +78,7 @@ async fn run(command: &mut Command) -> Result<()> {
         .stdin(Stdio::null())
         .output()
         .await
-        .with_context(|| format!("cannot run {:?}", command.as_std().get_program()))?;
+        .with_context(|| format!("cannot run {}", command.as_std().get_program().display()))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         bail!("{:?} failed: {text}", command.as_std());

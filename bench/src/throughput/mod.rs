@@ -277,7 +277,7 @@ fn goals(all: &[Ready], floors: &[f64]) -> Vec<Goal> {
         if floors.iter().all(|floor| *floor > 0.0) {
             let of_floor = ratio(ready, floors);
             goals.push(Goal {
-                goal: format!("{name}: at least 0.8 of the floor"),
+                wanted: format!("{name}: at least 0.8 of the floor"),
                 measured: format!("{of_floor:.2}"),
                 met: of_floor >= 0.8,
             });
@@ -285,13 +285,13 @@ fn goals(all: &[Ready], floors: &[f64]) -> Vec<Goal> {
         if !peers.is_empty() {
             let of_peer = ratio(ready, &best_peer);
             goals.push(Goal {
-                goal: format!("{name}: ahead of every peer"),
+                wanted: format!("{name}: ahead of every peer"),
                 measured: format!("{of_peer:.2} of the best one"),
                 met: of_peer > 1.0,
             });
             let cpu = middle(ready, |one| one.postgres_us);
             goals.push(Goal {
-                goal: format!("{name}: PostgreSQL CPU per task at or under the best peer"),
+                wanted: format!("{name}: PostgreSQL CPU per task at or under the best peer"),
                 measured: format!("{cpu:.1} µs against {cheapest:.1} µs"),
                 met: cpu <= cheapest,
             });

@@ -11,7 +11,7 @@ pub mod queue;
 mod sql;
 pub mod supabase;
 
+pub use custom::CustomConfig;
 pub use memory::{MemoryCoordinator, NewTask};
 pub use postgres::{PostgresBackend, PostgresConfig};
-pub use custom::CustomConfig;
 pub use supabase::{SupabaseBackend, SupabaseConfig, SupabaseDriver};

@@ -5,8 +5,8 @@ pub mod bootstrap;
 pub mod cluster;
 pub mod gateway;
 mod listen;
+pub mod realtime;
 pub mod rest;
 pub mod stack;
 #[cfg(feature = "testing")]
 pub mod testing;
-pub mod realtime;

@@ -40,7 +40,11 @@ pub struct UserError {
 impl UserError {
     /// An error for people.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), help: None }
+        Self {
+            exit,
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// Adds what to do.
@@ -94,6 +98,9 @@ mod tests {
             .context("cannot write: disk full")
             .context("cannot save the app")
             .unwrap_err();
-        assert_eq!(chain(&error), "cannot save the app: cannot write: disk full");
+        assert_eq!(
+            chain(&error),
+            "cannot save the app: cannot write: disk full"
+        );
     }
 }

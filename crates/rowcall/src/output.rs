@@ -95,8 +95,14 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let rows = [["a".to_owned(), "1".to_owned()], ["long name".to_owned(), "22".to_owned()]];
-        assert_eq!(render(["NAME", "N"], &rows), "NAME       N\na          1\nlong name  22\n");
+        let rows = [
+            ["a".to_owned(), "1".to_owned()],
+            ["long name".to_owned(), "22".to_owned()],
+        ];
+        assert_eq!(
+            render(["NAME", "N"], &rows),
+            "NAME       N\na          1\nlong name  22\n"
+        );
     }
 
     #[test]

@@ -9,7 +9,10 @@ use uuid::Uuid;
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else is given")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that everything else is given"
+    )]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -20,7 +23,10 @@ impl Clock for SystemClock {
 pub struct RandomIds;
 
 impl IdSource for RandomIds {
-    #[expect(clippy::disallowed_methods, reason = "this is the id source that everything else is given")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the id source that everything else is given"
+    )]
     fn uuid(&self) -> Uuid {
         Uuid::new_v4()
     }

@@ -24,13 +24,22 @@ pub fn init(global: &Global, calm: bool) {
         (true, _) => CALM,
         (false, 0) if calm => CALM,
         (false, 0) => "info,deadpool.postgres=error",
-        (false, 1) => "info,rowcall=debug,rowcall_engine=debug,rowcall_backend=debug,rowcall_stack=debug,rowcall_supervisor=debug",
-        (false, _) => "debug,rowcall=trace,rowcall_engine=trace,rowcall_backend=trace,rowcall_stack=trace,rowcall_supervisor=trace",
+        (false, 1) => {
+            "info,rowcall=debug,rowcall_engine=debug,rowcall_backend=debug,rowcall_stack=debug,rowcall_supervisor=debug"
+        }
+        (false, _) => {
+            "debug,rowcall=trace,rowcall_engine=trace,rowcall_backend=trace,rowcall_stack=trace,rowcall_supervisor=trace"
+        }
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
     let result = match global.log_format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
     if let Err(error) = result {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 /// How many ports after the wanted one are tried.
 const TRIED: u16 = 100;
 
-/// The wanted port, or the next one that is free on all of 127.0.0.1, ::1 and 0.0.0.0, as the SDK checks it. `None` when
+/// The wanted port, or the next one that is free on all of 127.0.0.1, `::1` and 0.0.0.0, as the SDK checks it. `None` when
 /// none is.
 pub(super) fn free(wanted: u16) -> Option<u16> {
     (wanted..=wanted.saturating_add(TRIED)).find(|port| is_free(*port))

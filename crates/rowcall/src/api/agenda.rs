@@ -208,7 +208,7 @@ impl Api {
         for entry in due {
             match self.approve(&entry, None).await {
                 Ok(said) => {
-                    tracing::info!(task.id = entry.task_id, said, "an approved task is due")
+                    tracing::info!(task.id = entry.task_id, said, "an approved task is due");
                 }
                 Err(error) => {
                     tracing::warn!(

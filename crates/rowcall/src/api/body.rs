@@ -7,7 +7,7 @@ use axum::{
     body::Bytes,
     extract::{FromRequest, Request},
     http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use serde_json::{Map, Value};
 
@@ -28,7 +28,7 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
         let raw = Bytes::from_request(request, state)
             .await
             .map_err(axum::response::IntoResponse::into_response)?;
-        Self::read(raw).map_err(|error| error.into_response())
+        Self::read(raw).map_err(axum::response::IntoResponse::into_response)
     }
 }
 

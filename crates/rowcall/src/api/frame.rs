@@ -26,7 +26,7 @@ use super::{
 pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
 /// No answer begins later; the longest waits (for a person's decision, for a settlement) are shorter.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The longest path that is shown in an error.
 const SHOWN_PATH: usize = 200;

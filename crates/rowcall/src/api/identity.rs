@@ -237,8 +237,7 @@ impl Directories {
             .keys
             .iter()
             .filter(|(known, _)| same(known, &given))
-            .map(|(_, key)| key.clone())
-            .last();
+            .fold(None, |_, (_, key)| Some(key.clone()));
         let Some(found) = found else {
             return Err(ApiError::new(
                 StatusCode::UNAUTHORIZED,

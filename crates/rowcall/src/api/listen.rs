@@ -33,13 +33,19 @@ pub async fn bind(port: u16) -> Result<(u16, Vec<TcpListener>), ListenError> {
         std::io::ErrorKind::AddrInUse => ListenError::InUse { port },
         _ => ListenError::Refused { port, source },
     };
-    let v4 = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await.map_err(refused)?;
+    let v4 = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        .await
+        .map_err(refused)?;
     let port = v4.local_addr().map_err(refused)?.port();
     let mut listeners = vec![v4];
     match TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await {
         Ok(v6) => listeners.push(v6),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => return Err(ListenError::InUse { port }),
-        Err(error) => tracing::info!(%error, "no IPv6 loopback: the local API serves 127.0.0.1 alone"),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            return Err(ListenError::InUse { port });
+        }
+        Err(error) => {
+            tracing::info!(%error, "no IPv6 loopback: the local API serves 127.0.0.1 alone");
+        }
     }
     Ok((port, listeners))
 }

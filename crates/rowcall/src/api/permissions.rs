@@ -152,7 +152,7 @@ impl Api {
 
     /// Whether any of these questions still waits: neither decided nor dismissed.
     async fn is_open(&self, app: &AppId, permissions: &[String]) -> Result<bool, ApiError> {
-        let prompts = self.store(|store| store.prompts()).await?;
+        let prompts = self.store(rowcall_engine::store::Store::prompts).await?;
         Ok(prompts
             .iter()
             .any(|prompt| prompt.app == app.as_str() && permissions.contains(&prompt.permission)))

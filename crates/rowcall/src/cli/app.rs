@@ -106,7 +106,12 @@ pub enum App {
 impl App {
     pub(super) async fn run(self, context: Context) -> anyhow::Result<Exit> {
         match self {
-            Self::Add { file, name, replace, setup } => add(&context, &file, name.as_deref(), replace, setup).await,
+            Self::Add {
+                file,
+                name,
+                replace,
+                setup,
+            } => add(&context, &file, name.as_deref(), replace, setup).await,
             Self::List { json } => list(&context, json),
             Self::Show { name, json } => show(&context, &name, json),
             Self::Remove { name } => {
@@ -119,7 +124,11 @@ impl App {
             Self::Start { name } => process::start(&context, &name, "start").await,
             Self::Stop { name } => process::stop(&context, &name).await,
             Self::Restart { name } => process::start(&context, &name, "restart").await,
-            Self::Logs { name, lines, follow } => process::logs(&context, &name, lines, follow).await,
+            Self::Logs {
+                name,
+                lines,
+                follow,
+            } => process::logs(&context, &name, lines, follow).await,
             Self::Open { name, print } => process::open(&context, &name, print).await,
         }
     }
@@ -134,14 +143,20 @@ async fn add(
 ) -> anyhow::Result<Exit> {
     let text = anchored(file)?;
     let app = Manifest::parse(&text, name).map_err(|error| {
-        UserError::new(Exit::Usage, format!("{} cannot be used: {error}", file.display()))
-            .help("docs/guide.md lists the keys of an app")
+        UserError::new(
+            Exit::Usage,
+            format!("{} cannot be used: {error}", file.display()),
+        )
+        .help("docs/guide.md lists the keys of an app")
     })?;
     let store = context.store()?;
     if !replace && store.app(&app.name)?.is_some() {
-        return Err(UserError::new(Exit::Failure, format!("there is an app {} already", app.name))
-            .help("pass --replace to replace it, or --name for another name")
-            .into());
+        return Err(UserError::new(
+            Exit::Failure,
+            format!("there is an app {} already", app.name),
+        )
+        .help("pass --replace to replace it, or --name for another name")
+        .into());
     }
     if install {
         context
@@ -158,10 +173,16 @@ async fn add(
     for problem in problems(&app) {
         output::note(format_args!("note: {problem}"));
     }
-    output::note(format_args!("added {}; a running daemon takes it up within a second", app.name));
+    output::note(format_args!(
+        "added {}; a running daemon takes it up within a second",
+        app.name
+    ));
     if !install {
         for table in captured_tables(&app) {
-            output::note(format_args!("  if not done yet: {}", setup::command_for(&app, &table)));
+            output::note(format_args!(
+                "  if not done yet: {}",
+                setup::command_for(&app, &table)
+            ));
         }
     }
     Ok(Exit::Success)
@@ -187,8 +208,16 @@ pub(crate) fn problems(app: &Manifest) -> Vec<String> {
             ));
         }
     }
-    if app.subscription.as_ref().is_some_and(|subscription| subscription.enabled) && app.routes().is_empty() {
-        problems.push("no handler handles any event of its tables: check agentHandlers and tableActions".to_owned());
+    if app
+        .subscription
+        .as_ref()
+        .is_some_and(|subscription| subscription.enabled)
+        && app.routes().is_empty()
+    {
+        problems.push(
+            "no handler handles any event of its tables: check agentHandlers and tableActions"
+                .to_owned(),
+        );
     }
     problems
 }
@@ -205,8 +234,11 @@ fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
         .map(|row| {
             let (tables, limit, state) = match row.parse() {
                 Ok(app) => {
-                    let tables: BTreeSet<String> =
-                        app.routes().iter().map(|route| route.selector.table.to_string()).collect();
+                    let tables: BTreeSet<String> = app
+                        .routes()
+                        .iter()
+                        .map(|route| route.selector.table.to_string())
+                        .collect();
                     let state = if !row.enabled {
                         "off".to_owned()
                     } else if problems(&app).is_empty() {
@@ -214,7 +246,11 @@ fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
                     } else {
                         "on, see `rowcall app show`".to_owned()
                     };
-                    (tables.into_iter().collect::<Vec<_>>().join(", "), app.max_concurrent_tasks().to_string(), state)
+                    (
+                        tables.into_iter().collect::<Vec<_>>().join(", "),
+                        app.max_concurrent_tasks().to_string(),
+                        state,
+                    )
                 }
                 Err(error) => (String::new(), String::new(), format!("unreadable: {error}")),
             };
@@ -233,7 +269,9 @@ fn show(context: &Context, name: &AppId, json: bool) -> anyhow::Result<Exit> {
         output::line(row.manifest.trim_end())?;
     }
     match row.parse() {
-        Ok(app) => problems(&app).iter().for_each(|problem| output::note(format_args!("note: {problem}"))),
+        Ok(app) => problems(&app)
+            .iter()
+            .for_each(|problem| output::note(format_args!("note: {problem}"))),
         Err(error) => output::note(format_args!("note: the manifest cannot be read: {error}")),
     }
     Ok(Exit::Success)
@@ -241,7 +279,9 @@ fn show(context: &Context, name: &AppId, json: bool) -> anyhow::Result<Exit> {
 
 fn describe(row: &AppRow) -> serde_json::Value {
     let manifest: serde_json::Value = serde_json::from_str(&row.manifest).unwrap_or_default();
-    let problems = row.parse().map_or_else(|error| vec![error.to_string()], |app| problems(&app));
+    let problems = row
+        .parse()
+        .map_or_else(|error| vec![error.to_string()], |app| problems(&app));
     json!({
         "name": row.name, "enabled": row.enabled, "added_at": row.added_at, "problems": problems, "manifest": manifest,
     })
@@ -255,11 +295,16 @@ fn switch(context: &Context, name: &AppId, on: bool) -> anyhow::Result<Exit> {
 }
 
 fn changed(name: &AppId, changed: bool) -> anyhow::Result<()> {
-    if changed { Ok(()) } else { Err(missing(name).into()) }
+    if changed {
+        Ok(())
+    } else {
+        Err(missing(name).into())
+    }
 }
 
 fn missing(name: &AppId) -> UserError {
-    UserError::new(Exit::NotFound, format!("there is no app {name}")).help("`rowcall app list` shows them")
+    UserError::new(Exit::NotFound, format!("there is no app {name}"))
+        .help("`rowcall app list` shows them")
 }
 
 /// Reads a manifest file, its relative directories made absolute.

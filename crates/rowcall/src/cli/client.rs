@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How long an answer may take. Stopping an app waits for its processes.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

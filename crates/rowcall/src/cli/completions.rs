@@ -14,7 +14,12 @@ pub struct Completions {
 impl Completions {
     pub(super) fn run(&self) -> anyhow::Result<Exit> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut super::Cli::command(), "rowcall", &mut script);
+        clap_complete::generate(
+            self.shell,
+            &mut super::Cli::command(),
+            "rowcall",
+            &mut script,
+        );
         crate::output::line(String::from_utf8_lossy(&script).trim_end())?;
         Ok(Exit::Success)
     }

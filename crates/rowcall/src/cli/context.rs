@@ -28,19 +28,28 @@ impl Context {
     pub fn data_dir(&self) -> anyhow::Result<PathBuf> {
         let dir = self.config.data_dir()?;
         std::fs::create_dir_all(&dir).map_err(|error| {
-            UserError::new(Exit::Failure, format!("cannot make the data directory {}: {error}", dir.display()))
-                .help("choose another one with --data-dir")
+            UserError::new(
+                Exit::Failure,
+                format!("cannot make the data directory {}: {error}", dir.display()),
+            )
+            .help("choose another one with --data-dir")
         })?;
         Ok(dir)
     }
 
     /// The local store.
     pub fn store(&self) -> anyhow::Result<Store> {
-        Ok(Store::open(&self.data_dir()?.join(STORE_FILE), StoreOptions::default())?)
+        Ok(Store::open(
+            &self.data_dir()?.join(STORE_FILE),
+            StoreOptions::default(),
+        )?)
     }
 
     /// Works with the database, which is started for this when no daemon runs, and stopped again afterwards.
-    pub async fn with_database<T>(&self, work: impl AsyncFnOnce(&str) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    pub async fn with_database<T>(
+        &self,
+        work: impl AsyncFnOnce(&str) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let database = Database::for_command(&self.config).await?;
         let url = database.url.clone();
         // Ctrl-C must not leave a server without its command.
@@ -80,6 +89,11 @@ pub(crate) fn read_file(path: &std::path::Path) -> anyhow::Result<String> {
     if path.as_os_str() == "-" {
         return std::io::read_to_string(std::io::stdin()).context("cannot read standard input");
     }
-    std::fs::read_to_string(path)
-        .map_err(|error| UserError::new(Exit::NotFound, format!("cannot read {}: {error}", path.display())).into())
+    std::fs::read_to_string(path).map_err(|error| {
+        UserError::new(
+            Exit::NotFound,
+            format!("cannot read {}: {error}", path.display()),
+        )
+        .into()
+    })
 }

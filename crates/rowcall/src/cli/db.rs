@@ -33,9 +33,17 @@ impl Db {
     pub(super) async fn run(self, context: Context) -> anyhow::Result<Exit> {
         match self {
             Self::Migrate { replace_functions } => {
-                context.with_database(async |url| migrate_to(url, MigrateOptions { replace_functions }).await).await
+                context
+                    .with_database(async |url| {
+                        migrate_to(url, MigrateOptions { replace_functions }).await
+                    })
+                    .await
             }
-            Self::Status { json } => context.with_database(async |url| status(url, json).await).await,
+            Self::Status { json } => {
+                context
+                    .with_database(async |url| status(url, json).await)
+                    .await
+            }
             Self::Url => {
                 let database = crate::daemon::Database::for_command(&context.config).await?;
                 if database.cluster.is_some() {
@@ -76,23 +84,43 @@ async fn migrate_to(url: &str, options: MigrateOptions) -> anyhow::Result<Exit> 
 
 async fn status(url: &str, as_json: bool) -> anyhow::Result<Exit> {
     let client = connect(url).await?;
-    let status =
-        migrate::status(&client).await.map_err(|error| UserError::new(Exit::Database, error.to_string()))?;
+    let status = migrate::status(&client)
+        .await
+        .map_err(|error| UserError::new(Exit::Database, error.to_string()))?;
     if as_json {
         let functions: Vec<_> = status
             .functions
             .iter()
             .map(|function| json!({ "name": function.signature, "state": format!("{:?}", function.state).to_lowercase() }))
             .collect();
-        output::json(&json!({ "applied": status.applied, "pending": status.pending, "functions": functions }))?;
+        output::json(
+            &json!({ "applied": status.applied, "pending": status.pending, "functions": functions }),
+        )?;
     } else {
         let mut rows: Vec<[String; 2]> = Vec::new();
-        rows.extend(status.applied.iter().map(|name| [name.clone(), "applied".to_owned()]));
-        rows.extend(status.pending.iter().map(|name| [name.clone(), "pending: run `rowcall db migrate`".to_owned()]));
         rows.extend(
-            status.functions.iter().map(|one| [one.signature.to_owned(), format!("{:?}", one.state).to_lowercase()]),
+            status
+                .applied
+                .iter()
+                .map(|name| [name.clone(), "applied".to_owned()]),
         );
+        rows.extend(
+            status
+                .pending
+                .iter()
+                .map(|name| [name.clone(), "pending: run `rowcall db migrate`".to_owned()]),
+        );
+        rows.extend(status.functions.iter().map(|one| {
+            [
+                one.signature.to_owned(),
+                format!("{:?}", one.state).to_lowercase(),
+            ]
+        }));
         output::table(["MIGRATION OR FUNCTION", "STATE"], &rows)?;
     }
-    Ok(if status.is_current() { Exit::Success } else { Exit::Problems })
+    Ok(if status.is_current() {
+        Exit::Success
+    } else {
+        Exit::Problems
+    })
 }

@@ -41,28 +41,48 @@ struct Finding {
 
 impl Finding {
     fn good(check: &str, found: impl Into<String>) -> Self {
-        Self { check: check.to_owned(), verdict: Verdict::Good, found: found.into(), help: None }
+        Self {
+            check: check.to_owned(),
+            verdict: Verdict::Good,
+            found: found.into(),
+            help: None,
+        }
     }
 
     fn notice(check: &str, found: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { check: check.to_owned(), verdict: Verdict::Notice, found: found.into(), help: Some(help.into()) }
+        Self {
+            check: check.to_owned(),
+            verdict: Verdict::Notice,
+            found: found.into(),
+            help: Some(help.into()),
+        }
     }
 
     fn problem(check: &str, found: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { check: check.to_owned(), verdict: Verdict::Problem, found: found.into(), help: Some(help.into()) }
+        Self {
+            check: check.to_owned(),
+            verdict: Verdict::Problem,
+            found: found.into(),
+            help: Some(help.into()),
+        }
     }
 }
 
 impl Doctor {
     pub(super) async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let mut findings = checks::machine(&context).await;
-        match context.with_database(async |url| Ok(database::look(url, &context).await)).await {
+        match context
+            .with_database(async |url| Ok(database::look(url, &context).await))
+            .await
+        {
             Ok(found) => findings.extend(found),
             Err(error) => {
                 let help = error
                     .downcast_ref::<crate::exit::UserError>()
                     .and_then(|error| error.help.clone())
-                    .unwrap_or_else(|| "check --database-url, or the data directory's postgres.log".to_owned());
+                    .unwrap_or_else(|| {
+                        "check --database-url, or the data directory's postgres.log".to_owned()
+                    });
                 findings.push(Finding::problem("database", error.to_string(), help));
             }
         }
@@ -77,14 +97,24 @@ impl Doctor {
                 };
                 output::line(format_args!("{mark}  {}: {}", finding.check, finding.found))?;
                 if let Some(help) = &finding.help {
-                    output::line(format_args!("         {}", help.replace('\n', "\n         ")))?;
+                    output::line(format_args!(
+                        "         {}",
+                        help.replace('\n', "\n         ")
+                    ))?;
                 }
             }
         }
-        let problems = findings.iter().filter(|finding| finding.verdict == Verdict::Problem).count();
+        let problems = findings
+            .iter()
+            .filter(|finding| finding.verdict == Verdict::Problem)
+            .count();
         if problems > 0 {
             output::note(format_args!("{problems} problem(s) found"));
         }
-        Ok(if problems > 0 { Exit::Problems } else { Exit::Success })
+        Ok(if problems > 0 {
+            Exit::Problems
+        } else {
+            Exit::Success
+        })
     }
 }

@@ -36,7 +36,12 @@ pub const PROCESS_GUARD: &str = "__process-guard";
 /// rowcall turns rows into work: a row lands in PostgreSQL, exactly one machine claims it, an agent handles it, and the
 /// result is back in the database.
 #[derive(Debug, Parser)]
-#[command(name = "rowcall", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "rowcall",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 #[command(after_help = "Start with `rowcall demo`, or `rowcall up` and `rowcall setup --help`.")]
 pub struct Cli {
     /// What applies to every command.
@@ -57,7 +62,13 @@ pub struct Global {
     #[arg(long, global = true, value_name = "DIR", env = "ROWCALL_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Use this PostgreSQL instead of running one
-    #[arg(long, global = true, value_name = "URL", env = "ROWCALL_DATABASE_URL", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "ROWCALL_DATABASE_URL",
+        hide_env_values = true
+    )]
     pub database_url: Option<String>,
     /// Say more (-v debug, -vv trace)
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
@@ -66,7 +77,13 @@ pub struct Global {
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// How log lines are written
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", env = "ROWCALL_LOG_FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text",
+        env = "ROWCALL_LOG_FORMAT"
+    )]
     pub log_format: telemetry::LogFormat,
 }
 
@@ -119,7 +136,11 @@ pub fn main(args: Vec<OsString>, env: Vec<(String, String)>) -> Exit {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Success };
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Success
+            };
             // A closed terminal is the only way this fails.
             let _ = error.print();
             return exit;
@@ -145,7 +166,9 @@ fn run(cli: Cli, env: Vec<(String, String)>) -> anyhow::Result<Exit> {
     if let Some(url) = cli.global.database_url {
         config.database.url = Some(url);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let context = Context::new(config);
     let exit = runtime.block_on(async {
         match cli.command {

@@ -16,14 +16,25 @@ use crate::{
 
 /// Make the changes of a table into tasks.
 #[derive(Debug, Args)]
-#[command(after_help = "Safe to run again: it brings the trigger to what is asked for.\n\n\
-    Example: rowcall setup --table public.orders --events insert,update --filter 'total=gt.100'")]
+#[command(
+    after_help = "Safe to run again: it brings the trigger to what is asked for.\n\n\
+    Example: rowcall setup --table public.orders --events insert,update --filter 'total=gt.100'"
+)]
 pub struct Setup {
     /// The table; may be repeated
-    #[arg(long = "table", value_name = "SCHEMA.TABLE", required_unless_present = "list")]
+    #[arg(
+        long = "table",
+        value_name = "SCHEMA.TABLE",
+        required_unless_present = "list"
+    )]
     tables: Vec<TableName>,
     /// Which changes become tasks
-    #[arg(long, value_delimiter = ',', default_value = "insert", value_name = "EVENT,…")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "insert",
+        value_name = "EVENT,…"
+    )]
     events: Vec<EventKind>,
     /// Only rows that match, in PostgREST's syntax
     #[arg(long, value_parser = parse_filter, value_name = "FILTER")]
@@ -54,8 +65,14 @@ impl Setup {
                 }
                 for table in &self.tables {
                     if self.remove {
-                        let there = capture::remove(&mut client, table).await.map_err(|error| refused(&error))?;
-                        let done = if there { "its changes no longer become tasks" } else { "it was not captured" };
+                        let there = capture::remove(&mut client, table)
+                            .await
+                            .map_err(|error| refused(&error))?;
+                        let done = if there {
+                            "its changes no longer become tasks"
+                        } else {
+                            "it was not captured"
+                        };
                         output::note(format_args!("{table}: {done}"));
                     } else {
                         let spec = CaptureSpec {
@@ -83,7 +100,11 @@ async fn prepare(client: &mut Client) -> anyhow::Result<()> {
 
 /// Installs the trigger that an app needs on one of its tables: every event that one of its handlers handles, with the
 /// app's filter.
-pub(super) async fn install_for(client: &mut Client, app: &Manifest, table: &TableName) -> anyhow::Result<()> {
+pub(super) async fn install_for(
+    client: &mut Client,
+    app: &Manifest,
+    table: &TableName,
+) -> anyhow::Result<()> {
     prepare(client).await?;
     install(client, &spec_for(app, table)).await?;
     Ok(())
@@ -92,17 +113,33 @@ pub(super) async fn install_for(client: &mut Client, app: &Manifest, table: &Tab
 fn spec_for(app: &Manifest, table: &TableName) -> CaptureSpec {
     let routes = app.routes();
     let of_table = || routes.iter().filter(|route| route.selector.table == *table);
-    let events: EventSet = of_table().flat_map(|route| route.selector.events.iter()).collect();
+    let events: EventSet = of_table()
+        .flat_map(|route| route.selector.events.iter())
+        .collect();
     let filter = of_table().find_map(|route| route.selector.filter.clone());
-    CaptureSpec { table: table.clone(), events, filter }
+    CaptureSpec {
+        table: table.clone(),
+        events,
+        filter,
+    }
 }
 
 /// The command that installs it.
 pub(super) fn command_for(app: &Manifest, table: &TableName) -> String {
     let spec = spec_for(app, table);
-    let events: Vec<String> = spec.events.iter().map(|event| event.as_str().to_lowercase()).collect();
-    let filter = spec.filter.map_or(String::new(), |filter| format!(" --filter {}", quote(&filter.to_string())));
-    format!("rowcall setup --table {} --events {}{filter}", quote(&table.to_string()), events.join(","))
+    let events: Vec<String> = spec
+        .events
+        .iter()
+        .map(|event| event.as_str().to_lowercase())
+        .collect();
+    let filter = spec.filter.map_or(String::new(), |filter| {
+        format!(" --filter {}", quote(&filter.to_string()))
+    });
+    format!(
+        "rowcall setup --table {} --events {}{filter}",
+        quote(&table.to_string()),
+        events.join(",")
+    )
 }
 
 /// A word as a shell reads it.
@@ -116,7 +153,9 @@ fn quote(word: &str) -> String {
 }
 
 async fn install(client: &mut Client, spec: &CaptureSpec) -> anyhow::Result<capture::Report> {
-    let report = capture::install(client, spec).await.map_err(|error| refused(&error))?;
+    let report = capture::install(client, spec)
+        .await
+        .map_err(|error| refused(&error))?;
     let done = match report.change {
         Change::Installed => "its changes become tasks from now on",
         Change::Updated => "its triggers were brought up to date",
@@ -129,14 +168,25 @@ async fn install(client: &mut Client, spec: &CaptureSpec) -> anyhow::Result<capt
 
 /// Tells a person what was done.
 fn explain(report: &capture::Report) {
-    let events: Vec<String> = report.events.iter().map(|event| event.as_str().to_lowercase()).collect();
-    let filter = report.filter.as_ref().map_or(String::new(), |filter| format!(" where {filter}"));
+    let events: Vec<String> = report
+        .events
+        .iter()
+        .map(|event| event.as_str().to_lowercase())
+        .collect();
+    let filter = report
+        .filter
+        .as_ref()
+        .map_or(String::new(), |filter| format!(" where {filter}"));
     let how = match report.change {
         Change::Installed => "become tasks from now on",
         Change::Updated => "become tasks from now on; the earlier triggers were replaced",
         Change::Unchanged => "become tasks already",
     };
-    output::note(format_args!("{}: {}{filter} {how}", report.table, events.join(", ")));
+    output::note(format_args!(
+        "{}: {}{filter} {how}",
+        report.table,
+        events.join(", ")
+    ));
     for note in &report.notes {
         output::note(format_args!("  note: {note}"));
     }
@@ -147,7 +197,9 @@ fn refused(error: &capture::CaptureError) -> anyhow::Error {
 }
 
 async fn list(client: &Client, as_json: bool) -> anyhow::Result<Exit> {
-    let captures = capture::list(client).await.map_err(|error| refused(&error))?;
+    let captures = capture::list(client)
+        .await
+        .map_err(|error| refused(&error))?;
     if as_json {
         output::json(&captures)?;
         return Ok(Exit::Success);
@@ -162,8 +214,14 @@ async fn list(client: &Client, as_json: bool) -> anyhow::Result<Exit> {
                 Some(_) => "on",
             };
             [
-                one.table.as_ref().map_or_else(|| one.source.clone(), ToString::to_string),
-                one.events.iter().map(|event| event.as_str()).collect::<Vec<_>>().join(","),
+                one.table
+                    .as_ref()
+                    .map_or_else(|| one.source.clone(), ToString::to_string),
+                one.events
+                    .iter()
+                    .map(|event| event.as_str())
+                    .collect::<Vec<_>>()
+                    .join(","),
                 one.filter.clone().unwrap_or_else(|| "-".to_owned()),
                 one.key.join(","),
                 state.to_owned(),
@@ -189,7 +247,9 @@ mod tests {
         let table = "Odd Name".parse().unwrap();
         let command = command_for(&app, &table);
         assert!(
-            command.starts_with("rowcall setup --table 'public.Odd Name' --events insert,update --filter 'note=eq."),
+            command.starts_with(
+                "rowcall setup --table 'public.Odd Name' --events insert,update --filter 'note=eq."
+            ),
             "{command}"
         );
         assert!(command.contains(r"'\''"), "{command}");

@@ -84,7 +84,10 @@ impl Task {
         if let Self::Logs(logs) = self {
             return logs.run(&context).await;
         }
-        let retry = context.config.engine.retry(context.config.database.url.is_none());
+        let retry = context
+            .config
+            .engine
+            .retry(context.config.database.url.is_none());
         let store = context.store()?;
         context
             .with_database(async |url| {
@@ -97,12 +100,16 @@ impl Task {
                     Self::Retry { id } => {
                         told(&id, "pending again", backend.retry(&activity(&id)).await?)
                     }
-                    Self::Release { id } => {
-                        told(&id, "given back: pending again", TaskAdmin::release(&backend, &activity(&id)).await?)
-                    }
-                    Self::Cancel { id, reason } => {
-                        told(&id, "canceled", backend.cancel(&activity(&id), &reason).await?)
-                    }
+                    Self::Release { id } => told(
+                        &id,
+                        "given back: pending again",
+                        TaskAdmin::release(&backend, &activity(&id)).await?,
+                    ),
+                    Self::Cancel { id, reason } => told(
+                        &id,
+                        "canceled",
+                        backend.cancel(&activity(&id), &reason).await?,
+                    ),
                     Self::Logs(_) => unreachable!("handled above"),
                 }
             })
@@ -111,7 +118,10 @@ impl Task {
 }
 
 fn activity(id: &TaskId) -> TaskRef {
-    TaskRef { table: TableName::activities(), id: id.clone() }
+    TaskRef {
+        table: TableName::activities(),
+        id: id.clone(),
+    }
 }
 
 fn told(id: &TaskId, done: &str, outcome: AdminOutcome) -> anyhow::Result<Exit> {
@@ -128,7 +138,8 @@ fn told(id: &TaskId, done: &str, outcome: AdminOutcome) -> anyhow::Result<Exit> 
 }
 
 fn missing(id: &TaskId) -> UserError {
-    UserError::new(Exit::NotFound, format!("there is no task {id}")).help("`rowcall task list` shows the newest ones")
+    UserError::new(Exit::NotFound, format!("there is no task {id}"))
+        .help("`rowcall task list` shows the newest ones")
 }
 
 impl List {
@@ -147,20 +158,34 @@ impl List {
             return Ok(Exit::Success);
         }
         let rows: Vec<_> = tasks.iter().map(row).collect();
-        output::table(["TASK", "SOURCE", "EVENT", "STATE", "ATTEMPT", "MACHINE", "CREATED", "ERROR"], &rows)?;
+        output::table(
+            [
+                "TASK", "SOURCE", "EVENT", "STATE", "ATTEMPT", "MACHINE", "CREATED", "ERROR",
+            ],
+            &rows,
+        )?;
         Ok(Exit::Success)
     }
 }
 
 fn row(view: &TaskView) -> [String; 8] {
-    let state = if view.needs_attention { format!("{} (needs attention)", view.status) } else { view.status.clone() };
+    let state = if view.needs_attention {
+        format!("{} (needs attention)", view.status)
+    } else {
+        view.status.clone()
+    };
     [
         view.task.task.id.to_string(),
         view.task.source.to_string(),
         view.task.event.to_string(),
         output::shorten(&state, 30),
         view.task.attempt.to_string(),
-        output::shorten(view.locked_by.as_ref().map_or("", |machine| machine.as_str()), 32),
+        output::shorten(
+            view.locked_by
+                .as_ref()
+                .map_or("", |machine| machine.as_str()),
+            32,
+        ),
         format!("{:.0}", view.task.created_at),
         output::shorten(view.error_message.as_deref().unwrap_or_default(), 60),
     ]
@@ -172,7 +197,10 @@ async fn show(
     id: &TaskId,
     json: bool,
 ) -> anyhow::Result<Exit> {
-    let view = backend.inspect(&activity(id)).await?.ok_or_else(|| missing(id))?;
+    let view = backend
+        .inspect(&activity(id))
+        .await?
+        .ok_or_else(|| missing(id))?;
     let attempts = store.attempts(id, None)?;
     if json {
         let mut value = serde_json::to_value(&view)?;
@@ -183,26 +211,78 @@ async fn show(
     let text = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let mut rows = vec![
         ["task".to_owned(), view.task.task.id.to_string()],
-        ["source".to_owned(), format!("{} {}", view.task.event, view.task.source)],
-        ["key".to_owned(), text(view.task.key.as_ref().map(|key| output::shorten(key.get(), 200)))],
+        [
+            "source".to_owned(),
+            format!("{} {}", view.task.event, view.task.source),
+        ],
+        [
+            "key".to_owned(),
+            text(
+                view.task
+                    .key
+                    .as_ref()
+                    .map(|key| output::shorten(key.get(), 200)),
+            ),
+        ],
         ["state".to_owned(), row(&view)[3].clone()],
-        ["machine".to_owned(), text(view.locked_by.as_ref().map(ToString::to_string))],
-        ["locked".to_owned(), text(view.locked_at.map(|at| at.to_string()))],
+        [
+            "machine".to_owned(),
+            text(view.locked_by.as_ref().map(ToString::to_string)),
+        ],
+        [
+            "locked".to_owned(),
+            text(view.locked_at.map(|at| at.to_string())),
+        ],
         ["attempt".to_owned(), view.task.attempt.to_string()],
         ["failures".to_owned(), view.task.retry_count.to_string()],
         ["created".to_owned(), view.task.created_at.to_string()],
-        ["completed".to_owned(), text(view.completed_at.map(|at| at.to_string()))],
-        ["tried again".to_owned(), text(view.retry_at.map(|at| at.to_string()))],
-        ["error".to_owned(), text(view.error_message.as_deref().map(|error| output::shorten(error, 500)))],
-        ["result".to_owned(), text(view.result.as_ref().map(|result| output::shorten(result.get(), 500)))],
-        ["data".to_owned(), output::shorten(view.task.raw_data.get(), 500)],
+        [
+            "completed".to_owned(),
+            text(view.completed_at.map(|at| at.to_string())),
+        ],
+        [
+            "tried again".to_owned(),
+            text(view.retry_at.map(|at| at.to_string())),
+        ],
+        [
+            "error".to_owned(),
+            text(
+                view.error_message
+                    .as_deref()
+                    .map(|error| output::shorten(error, 500)),
+            ),
+        ],
+        [
+            "result".to_owned(),
+            text(
+                view.result
+                    .as_ref()
+                    .map(|result| output::shorten(result.get(), 500)),
+            ),
+        ],
+        [
+            "data".to_owned(),
+            output::shorten(view.task.raw_data.get(), 500),
+        ],
     ];
     for attempt in &attempts {
-        let ended = attempt.outcome.map_or("running", |outcome| outcome.as_str());
-        let error = attempt.error.as_deref().map_or(String::new(), |error| format!(": {error}"));
+        let ended = attempt
+            .outcome
+            .map_or("running", |outcome| outcome.as_str());
+        let error = attempt
+            .error
+            .as_deref()
+            .map_or(String::new(), |error| format!(": {error}"));
         rows.push([
             format!("attempt {}", attempt.attempt),
-            output::shorten(&format!("{ended} at {} by {}{error}", attempt.started_at, attempt.agent.as_deref().unwrap_or("?")), 200),
+            output::shorten(
+                &format!(
+                    "{ended} at {} by {}{error}",
+                    attempt.started_at,
+                    attempt.agent.as_deref().unwrap_or("?")
+                ),
+                200,
+            ),
         ]);
     }
     output::table(["", ""], &rows)?;

@@ -56,9 +56,17 @@ impl Up {
         let store = context.store()?;
         for file in &self.apps {
             let text = super::app::anchored(file)?;
-            let app = rowcall_core::App::parse(&text, None)
-                .map_err(|error| UserError::new(Exit::Usage, format!("{} cannot be used: {error}", file.display())))?;
-            store.put_app(&app.name, &text, rowcall_core::Clock::now(&crate::system::SystemClock))?;
+            let app = rowcall_core::App::parse(&text, None).map_err(|error| {
+                UserError::new(
+                    Exit::Usage,
+                    format!("{} cannot be used: {error}", file.display()),
+                )
+            })?;
+            store.put_app(
+                &app.name,
+                &text,
+                rowcall_core::Clock::now(&crate::system::SystemClock),
+            )?;
         }
         drop(store);
         let stop = Stop::new()?;
@@ -90,7 +98,10 @@ pub(super) struct Stop {
 
 impl Stop {
     pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     /// The next signal. Cancel-safe.
@@ -132,19 +143,29 @@ pub(super) async fn run_until(daemon: Daemon, mut stop: Stop) -> anyhow::Result<
         abandoned = summary.abandoned,
         "stopped"
     );
-    Ok(if failure.is_some() { Exit::Failure } else { Exit::Success })
+    Ok(if failure.is_some() {
+        Exit::Failure
+    } else {
+        Exit::Success
+    })
 }
 
 /// Says where everything is. Keys and passwords are shown where they are asked for, not in a log.
 fn announce(addresses: &Addresses) {
     output::note("");
     output::note(format_args!("  rowcall is up as {}", addresses.machine));
-    output::note(format_args!("  database    {}", mask_url(&addresses.database_url)));
+    output::note(format_args!(
+        "  database    {}",
+        mask_url(&addresses.database_url)
+    ));
     if let Some(stack) = &addresses.stack {
         output::note(format_args!("  supabase    {}", stack.url));
     }
     output::note(format_args!("  local API   {}", addresses.api_url));
-    output::note(format_args!("  data        {}", addresses.data_dir.display()));
+    output::note(format_args!(
+        "  data        {}",
+        addresses.data_dir.display()
+    ));
     output::note("");
     output::note("  `rowcall db url` prints the database's URL with its password.");
     output::note("");

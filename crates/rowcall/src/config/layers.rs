@@ -69,7 +69,9 @@ pub(super) fn load(
     let mut table = read(&path, file.is_some())?;
     let mut from_env: Vec<(String, String)> = Vec::new();
     for (name, text) in env {
-        let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
+        let Some(key) = name.strip_prefix(ENV_PREFIX) else {
+            continue;
+        };
         let key = key.to_ascii_lowercase().replace("__", ".");
         insert(&mut table, &key, scalar(&text));
         from_env.push((key, name));
@@ -86,28 +88,42 @@ pub(super) fn load(
                 parent => format!("{parent}.{field}"),
             });
             let key = unknown.unwrap_or(key);
-            let origin = from_env
-                .iter()
-                .find(|(set, _)| *set == key)
-                .map_or_else(|| path.display().to_string(), |(_, name)| format!("environment variable {name}"));
-            ConfigError::Value { origin, problem: suggest(&text), key }
+            let origin = from_env.iter().find(|(set, _)| *set == key).map_or_else(
+                || path.display().to_string(),
+                |(_, name)| format!("environment variable {name}"),
+            );
+            ConfigError::Value {
+                origin,
+                problem: suggest(&text),
+                key,
+            }
         })?;
     config.engine.validate()?;
     Ok(config)
 }
 
 fn read(path: &Path, required: bool) -> Result<Table, ConfigError> {
-    let read = |source| ConfigError::Read { path: path.to_path_buf(), source };
+    let read = |source| ConfigError::Read {
+        path: path.to_path_buf(),
+        source,
+    };
     match std::fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(Table::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => {
+            return Ok(Table::new());
+        }
         Err(error) => return Err(read(error)),
         Ok(found) if found.len() > MAX_CONFIG_BYTES => {
-            return Err(ConfigError::TooLarge { path: path.to_path_buf() });
+            return Err(ConfigError::TooLarge {
+                path: path.to_path_buf(),
+            });
         }
         Ok(_) => {}
     }
     let text = std::fs::read_to_string(path).map_err(read)?;
-    text.parse().map_err(|source| ConfigError::Syntax { path: path.to_path_buf(), source })
+    text.parse().map_err(|source| ConfigError::Syntax {
+        path: path.to_path_buf(),
+        source,
+    })
 }
 
 /// An environment variable holds a number, a flag, or else a text.
@@ -127,7 +143,9 @@ fn insert(table: &mut Table, key: &str, value: Value) {
             table.insert(key.to_owned(), value);
         }
         Some((head, rest)) => {
-            let below = table.entry(head).or_insert_with(|| Value::Table(Table::new()));
+            let below = table
+                .entry(head)
+                .or_insert_with(|| Value::Table(Table::new()));
             if let Value::Table(below) = below {
                 insert(below, rest, value);
             } else {
@@ -144,7 +162,9 @@ fn unknown_field(text: &str) -> Option<&str> {
 
 /// Adds the nearest known key to serde's "unknown field" message.
 fn suggest(text: &str) -> String {
-    let Some(unknown) = unknown_field(text) else { return text.to_owned() };
+    let Some(unknown) = unknown_field(text) else {
+        return text.to_owned();
+    };
     let known: Vec<&str> = text.split('`').skip(3).step_by(2).collect();
     let nearest = known
         .iter()

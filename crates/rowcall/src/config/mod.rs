@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 
 pub use duration::Span;
 pub use layers::ConfigError;
-pub use sections::{Api, Database, Engine, Machine, Provider, SameMachineRetry, Stack, TokenlessReports};
+pub use sections::{
+    Api, Database, Engine, Machine, Provider, SameMachineRetry, Stack, TokenlessReports,
+};
 use serde::{Deserialize, Serialize};
 
 /// The file looked for in the working directory when `--config` is not given.

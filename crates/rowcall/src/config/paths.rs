@@ -11,7 +11,11 @@ pub(super) fn data_home() -> Option<PathBuf> {
     if nix::unistd::geteuid().is_root() {
         return Some(PathBuf::from("/var/lib").join(FOLDER));
     }
-    home("XDG_DATA_HOME", ".local/share", "Library/Application Support")
+    home(
+        "XDG_DATA_HOME",
+        ".local/share",
+        "Library/Application Support",
+    )
 }
 
 /// `/var/cache/rowcall` for root, otherwise `$XDG_CACHE_HOME/rowcall`, `~/.cache/rowcall` or `~/Library/Caches/rowcall`.

@@ -79,7 +79,7 @@ pub enum TokenlessReports {
 pub struct Api {
     /// The port on 127.0.0.1 and `::1`. Published agents and SDKs expect 3001. 0 takes any free port.
     pub port: u16,
-    /// Names under which the API may be asked for, beside localhost, 127.0.0.1 and [::1].
+    /// Names under which the API may be asked for, beside localhost, 127.0.0.1 and `[::1]`.
     pub hosts: Vec<String>,
     /// Origins of web pages that may call it, beside its own: for developing the dashboard.
     pub origins: Vec<String>,
@@ -118,7 +118,11 @@ pub struct Stack {
 
 impl Default for Stack {
     fn default() -> Self {
-        Self { enabled: true, port: 54321, supabase_cli_keys: false }
+        Self {
+            enabled: true,
+            port: 54321,
+            supabase_cli_keys: false,
+        }
     }
 }
 
@@ -186,9 +190,17 @@ const MIN_LEASE: Duration = Duration::from_secs(1);
 impl Engine {
     /// Checks what the types cannot: bounds and the relation of lease and heartbeat.
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        let invalid = |key: &str, problem: String| Err(ConfigError::Invalid { key: format!("engine.{key}"), problem });
+        let invalid = |key: &str, problem: String| {
+            Err(ConfigError::Invalid {
+                key: format!("engine.{key}"),
+                problem,
+            })
+        };
         if self.lease_ttl.0 < MIN_LEASE {
-            return invalid("lease_ttl", format!("{} is shorter than {MIN_LEASE:?}", self.lease_ttl));
+            return invalid(
+                "lease_ttl",
+                format!("{} is shorter than {MIN_LEASE:?}", self.lease_ttl),
+            );
         }
         if self.heartbeat.0.is_zero() || self.heartbeat.0.saturating_mul(2) > self.lease_ttl.0 {
             let problem = format!(
@@ -203,9 +215,15 @@ impl Engine {
         if self.max_attempts == 0 || self.max_attempts > 1_000 {
             return invalid("max_attempts", "use 1 to 1000".into());
         }
-        for (key, span) in [("poll", self.poll), ("poll_while_down", self.poll_while_down)] {
+        for (key, span) in [
+            ("poll", self.poll),
+            ("poll_while_down", self.poll_while_down),
+        ] {
             if span.0 < Duration::from_millis(100) {
-                return invalid(key, format!("{span} is shorter than 100 ms: use wake-ups instead of polling"));
+                return invalid(
+                    key,
+                    format!("{span} is shorter than 100 ms: use wake-ups instead of polling"),
+                );
             }
         }
         Ok(())
@@ -213,7 +231,10 @@ impl Engine {
 
     /// The lease policy.
     pub fn lease(&self) -> LeasePolicy {
-        LeasePolicy { ttl: self.lease_ttl.0, renew_every: self.heartbeat.0 }
+        LeasePolicy {
+            ttl: self.lease_ttl.0,
+            renew_every: self.heartbeat.0,
+        }
     }
 
     /// The retry policy; `alone` says that the database is our own.
@@ -225,7 +246,10 @@ impl Engine {
         };
         RetryPolicy {
             max_attempts: self.max_attempts,
-            same_machine: same.then_some(Backoff { base: self.retry_base.0, cap: self.retry_cap.0 }),
+            same_machine: same.then_some(Backoff {
+                base: self.retry_base.0,
+                cap: self.retry_cap.0,
+            }),
         }
     }
 }

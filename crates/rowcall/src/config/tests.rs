@@ -5,7 +5,9 @@ use super::*;
 fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
-    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let env = env
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     Config::load(Some(file.path()), env)
 }
 
@@ -17,14 +19,21 @@ fn the_defaults_are_those_of_the_published_protocol() {
     assert_eq!(config.engine.retry(false).max_attempts, 3);
     assert!(config.engine.retry(false).same_machine.is_none());
     assert!(config.engine.retry(true).same_machine.is_some());
-    assert_eq!((config.api.port, config.database.port, config.stack.port), (3001, 54322, 54321));
+    assert_eq!(
+        (config.api.port, config.database.port, config.stack.port),
+        (3001, 54322, 54321)
+    );
 }
 
 #[test]
 fn the_environment_beats_the_file() {
     let config = load(
         "[engine]\nlease_ttl = \"10m\"\nmax_attempts = 5\n[database]\nurl = \"postgres://a/b\"",
-        &[("ROWCALL__ENGINE__LEASE_TTL", "20s"), ("ROWCALL__ENGINE__HEARTBEAT", "5s"), ("HOME", "/x")],
+        &[
+            ("ROWCALL__ENGINE__LEASE_TTL", "20s"),
+            ("ROWCALL__ENGINE__HEARTBEAT", "5s"),
+            ("HOME", "/x"),
+        ],
     )
     .unwrap();
     assert_eq!(config.engine.lease_ttl.0.as_secs(), 20);
@@ -36,22 +45,61 @@ fn the_environment_beats_the_file() {
 fn errors_name_the_key_its_origin_and_the_way_out() {
     let said = |text: &str, env: &[(&str, &str)]| load(text, env).unwrap_err().to_string();
     for (text, env, parts) in [
-        ("[engin]\n", &[][..], vec!["engin: unknown key; did you mean \"engine\"?"]),
-        ("[engine]\nlease_tll = \"5m\"", &[], vec!["engine.lease_tll", "did you mean \"lease_ttl\"?"]),
-        ("[engine]\nlease_ttl = \"soon\"", &[], vec!["engine.lease_ttl", "is not a duration", "\"30s\""]),
-        ("", &[("ROWCALL__API__PORT", "x")], vec!["environment variable ROWCALL__API__PORT", "api.port"]),
-        ("", &[("ROWCALL__API__PROT", "1")], vec!["environment variable ROWCALL__API__PROT", "did you mean \"port\"?"]),
-        ("[engine]\nheartbeat = \"4m\"", &[], vec!["engine.heartbeat", "at most half of engine.lease_ttl"]),
-        ("[engine]\nmax_attempts = 0", &[], vec!["engine.max_attempts"]),
+        (
+            "[engin]\n",
+            &[][..],
+            vec!["engin: unknown key; did you mean \"engine\"?"],
+        ),
+        (
+            "[engine]\nlease_tll = \"5m\"",
+            &[],
+            vec!["engine.lease_tll", "did you mean \"lease_ttl\"?"],
+        ),
+        (
+            "[engine]\nlease_ttl = \"soon\"",
+            &[],
+            vec!["engine.lease_ttl", "is not a duration", "\"30s\""],
+        ),
+        (
+            "",
+            &[("ROWCALL__API__PORT", "x")],
+            vec!["environment variable ROWCALL__API__PORT", "api.port"],
+        ),
+        (
+            "",
+            &[("ROWCALL__API__PROT", "1")],
+            vec![
+                "environment variable ROWCALL__API__PROT",
+                "did you mean \"port\"?",
+            ],
+        ),
+        (
+            "[engine]\nheartbeat = \"4m\"",
+            &[],
+            vec!["engine.heartbeat", "at most half of engine.lease_ttl"],
+        ),
+        (
+            "[engine]\nmax_attempts = 0",
+            &[],
+            vec!["engine.max_attempts"],
+        ),
         ("a = [", &[], vec!["is not valid TOML"]),
     ] {
         let found = said(text, env);
         for part in parts {
-            assert!(found.contains(part), "{text:?} said {found:?}, which lacks {part:?}");
+            assert!(
+                found.contains(part),
+                "{text:?} said {found:?}, which lacks {part:?}"
+            );
         }
     }
-    let missing = Config::load(Some(std::path::Path::new("/nonexistent/rowcall.toml")), []).unwrap_err();
-    assert!(missing.to_string().contains("cannot read /nonexistent/rowcall.toml"));
+    let missing =
+        Config::load(Some(std::path::Path::new("/nonexistent/rowcall.toml")), []).unwrap_err();
+    assert!(
+        missing
+            .to_string()
+            .contains("cannot read /nonexistent/rowcall.toml")
+    );
 }
 
 #[test]

@@ -12,7 +12,9 @@ use rowcall_core::{
     ports::{AgentRunner, RunContext},
 };
 use rowcall_engine::store::Store;
-use rowcall_supervisor::{AppHome, AppLaunch, GuardCommand, Runners, Supervisor, SupervisorOptions, inherit};
+use rowcall_supervisor::{
+    AppHome, AppLaunch, GuardCommand, Runners, Supervisor, SupervisorOptions, inherit,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -34,7 +36,13 @@ pub fn app_dir(data_dir: &Path, app: &AppId) -> PathBuf {
     let folder: String = app
         .as_str()
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') {
+                c
+            } else {
+                '_'
+            }
+        })
         .collect();
     data_dir.join(APPS_DIR).join(folder)
 }
@@ -42,7 +50,11 @@ pub fn app_dir(data_dir: &Path, app: &AppId) -> PathBuf {
 /// How the own program of an app is started; `None` when it has none. Unlike agents it gets no key of the database: what
 /// it may do is decided by its permissions.
 pub fn app_launch(addresses: &Addresses, app: &App, uuid: Option<Uuid>) -> Option<AppLaunch> {
-    let mut variables = own_variables(&addresses.api_url, app.display_name.as_deref().unwrap_or(app.name.as_str()), uuid);
+    let mut variables = own_variables(
+        &addresses.api_url,
+        app.display_name.as_deref().unwrap_or(app.name.as_str()),
+        uuid,
+    );
     if let Some((_, port)) = addresses.api_url.rsplit_once(':') {
         variables.insert("SERVER_PORT".to_owned(), port.to_owned());
     }
@@ -70,13 +82,18 @@ pub(super) fn runners(addresses: &Addresses, store: &Arc<Store>) -> anyhow::Resu
         variables: variables(&addresses.database_url, addresses.stack.as_ref()),
         store: Arc::clone(store),
     };
-    let mut options =
-        SupervisorOptions::new(addresses.data_dir.join(SPOOL_DIR), Arc::new(move |app| home.of(app)));
+    let mut options = SupervisorOptions::new(
+        addresses.data_dir.join(SPOOL_DIR),
+        Arc::new(move |app| home.of(app)),
+    );
     let tokens = TaskTokens::load(store)?;
     options.task_variables = Some(Arc::new(move |lease| tokens.variables(lease)));
     options.inherited = inherit(std::env::vars_os());
     options.guard = Some(GuardCommand::this_program()?);
-    Ok(Arc::new(Runners::new(Supervisor::new(options, &RandomIds), Arc::new(NoInProcessAgents))))
+    Ok(Arc::new(Runners::new(
+        Supervisor::new(options, &RandomIds),
+        Arc::new(NoInProcessAgents),
+    )))
 }
 
 struct Home {
@@ -94,7 +111,10 @@ impl Home {
         });
         let mut variables = self.variables.clone();
         variables.extend(own_variables(&self.api_url, app.as_str(), uuid));
-        AppHome { directory: app_dir(&self.data_dir, app), variables }
+        AppHome {
+            directory: app_dir(&self.data_dir, app),
+            variables,
+        }
     }
 }
 
@@ -115,8 +135,15 @@ struct NoInProcessAgents;
 
 #[async_trait]
 impl AgentRunner for NoInProcessAgents {
-    async fn run(&self, context: RunContext, _: CancellationToken) -> Result<AgentOutput, AgentError> {
-        let message = format!("agent {} is a function, and this daemon has none: define a program", context.agent.id);
+    async fn run(
+        &self,
+        context: RunContext,
+        _: CancellationToken,
+    ) -> Result<AgentOutput, AgentError> {
+        let message = format!(
+            "agent {} is a function, and this daemon has none: define a program",
+            context.agent.id
+        );
         Err(AgentError::new(AgentErrorKind::NotStarted, message))
     }
 }
@@ -129,6 +156,9 @@ mod tests {
     fn apps_get_folders_of_their_own_below_ours() {
         let directory = |name: &str| app_dir(Path::new("/data"), &AppId::new(name).unwrap());
         assert_eq!(directory("support"), PathBuf::from("/data/apps/support"));
-        assert_eq!(directory("../../etc"), PathBuf::from("/data/apps/______etc"));
+        assert_eq!(
+            directory("../../etc"),
+            PathBuf::from("/data/apps/______etc")
+        );
     }
 }

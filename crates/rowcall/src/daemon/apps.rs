@@ -22,17 +22,27 @@ pub fn load(store: &Store) -> Result<Vec<App>, StoreError> {
         match row.parse() {
             Ok(mut app) => {
                 let named = store.named_agents(&app.name)?;
-                app.named_agents = named.into_iter().filter(|agent| app.agent(agent).is_some()).collect();
+                app.named_agents = named
+                    .into_iter()
+                    .filter(|agent| app.agent(agent).is_some())
+                    .collect();
                 apps.push(app);
             }
-            Err(error) => tracing::warn!(app.id = row.name, %error, "the app's manifest cannot be read: it does nothing"),
+            Err(error) => {
+                tracing::warn!(app.id = row.name, %error, "the app's manifest cannot be read: it does nothing");
+            }
         }
     }
     Ok(apps)
 }
 
 /// Gives the engine new apps whenever `rowcall app` changed them, until `stop`.
-pub(super) async fn follow(store: Arc<Store>, mut watch: AppsWatch, engine: EngineHandle, stop: CancellationToken) {
+pub(super) async fn follow(
+    store: Arc<Store>,
+    mut watch: AppsWatch,
+    engine: EngineHandle,
+    stop: CancellationToken,
+) {
     let mut interval = tokio::time::interval(LOOK_EVERY);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // Cancel-safe: both arms only wait.
@@ -42,7 +52,8 @@ pub(super) async fn follow(store: Arc<Store>, mut watch: AppsWatch, engine: Engi
             Ok(false) => {}
             Ok(true) => match load(&store) {
                 Ok(apps) => {
-                    let names: Vec<&str> = apps.iter().map(|app| AppId::as_str(&app.name)).collect();
+                    let names: Vec<&str> =
+                        apps.iter().map(|app| AppId::as_str(&app.name)).collect();
                     tracing::info!(apps = ?names, "apps changed");
                     engine.set_apps(&apps);
                 }

@@ -2,8 +2,8 @@
 
 use anyhow::Context as _;
 use rowcall_stack::cluster::{
-    Cluster, ClusterConfig, ClusterError, DataDirLock, Events, GuardCommand, PasswordChoice, PortChoice, ProviderKind,
-    SearchPaths,
+    Cluster, ClusterConfig, ClusterError, DataDirLock, Events, GuardCommand, PasswordChoice,
+    PortChoice, ProviderKind, SearchPaths,
 };
 
 use super::RunFile;
@@ -26,18 +26,34 @@ pub struct Database {
 
 impl Database {
     /// The database for a daemon that holds the data directory.
-    pub async fn for_daemon(config: &Config, lock: DataDirLock, events: Events) -> anyhow::Result<Self> {
+    pub async fn for_daemon(
+        config: &Config,
+        lock: DataDirLock,
+        events: Events,
+    ) -> anyhow::Result<Self> {
         if let Some(url) = &config.database.url {
-            return Ok(Self { url: url.clone(), cluster: None, lock: Some(lock) });
+            return Ok(Self {
+                url: url.clone(),
+                cluster: None,
+                lock: Some(lock),
+            });
         }
         let cluster = start(config, &lock, events).await?;
-        Ok(Self { url: cluster.url(), cluster: Some(cluster), lock: Some(lock) })
+        Ok(Self {
+            url: cluster.url(),
+            cluster: Some(cluster),
+            lock: Some(lock),
+        })
     }
 
     /// The database for a single command: the given one, the running daemon's, or our own, started for this command.
     pub async fn for_command(config: &Config) -> anyhow::Result<Self> {
         if let Some(url) = &config.database.url {
-            return Ok(Self { url: url.clone(), cluster: None, lock: None });
+            return Ok(Self {
+                url: url.clone(),
+                cluster: None,
+                lock: None,
+            });
         }
         let data_dir = config.data_dir()?;
         match DataDirLock::acquire(&data_dir) {
@@ -46,10 +62,20 @@ impl Database {
                 Self::for_daemon(config, lock, events).await
             }
             Err(locked @ ClusterError::Locked { .. }) => match RunFile::read(&data_dir)? {
-                Some(running) => Ok(Self { url: running.database_url, cluster: None, lock: None }),
-                None => Err(UserError::new(Exit::Database, "the daemon is starting: it has no database yet")
-                    .help(format!("try again in a moment ({})", locked.to_string().lines().next().unwrap_or_default()))
-                    .into()),
+                Some(running) => Ok(Self {
+                    url: running.database_url,
+                    cluster: None,
+                    lock: None,
+                }),
+                None => Err(UserError::new(
+                    Exit::Database,
+                    "the daemon is starting: it has no database yet",
+                )
+                .help(format!(
+                    "try again in a moment ({})",
+                    locked.to_string().lines().next().unwrap_or_default()
+                ))
+                .into()),
             },
             Err(error) => Err(user(error)),
         }
@@ -64,7 +90,8 @@ impl Database {
 }
 
 async fn start(config: &Config, lock: &DataDirLock, events: Events) -> anyhow::Result<Cluster> {
-    let guard = GuardCommand::own_binary([POSTGRES_GUARD]).context("cannot find out our own path")?;
+    let guard =
+        GuardCommand::own_binary([POSTGRES_GUARD]).context("cannot find out our own path")?;
     let search = SearchPaths::new(std::env::var_os("PATH").as_deref());
     let cluster = ClusterConfig {
         port: PortChoice::NextFree(config.database.port),

@@ -21,8 +21,12 @@ pub fn machine_id(data_dir: &Path) -> anyhow::Result<MachineId> {
     let path = data_dir.join(FILE);
     match fs::read_to_string(&path) {
         Ok(text) => {
-            return MachineId::new(text.trim())
-                .with_context(|| format!("{} holds no machine id: delete it to make a new one", path.display()));
+            return MachineId::new(text.trim()).with_context(|| {
+                format!(
+                    "{} holds no machine id: delete it to make a new one",
+                    path.display()
+                )
+            });
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => bail!("cannot read {}: {error}", path.display()),
@@ -46,13 +50,20 @@ fn fresh(host: &str) -> MachineId {
         .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
         .take(MAX_HOST_CHARS)
         .collect();
-    let host = if host.is_empty() { "machine".to_owned() } else { host };
-    MachineId::new(format!("{host}-{:08x}", rand::random::<u32>())).expect("letters, digits and dashes are an id")
+    let host = if host.is_empty() {
+        "machine".to_owned()
+    } else {
+        host
+    };
+    MachineId::new(format!("{host}-{:08x}", rand::random::<u32>()))
+        .expect("letters, digits and dashes are an id")
 }
 
 /// The host's name, as far as the system tells.
 pub fn host_name() -> String {
-    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    nix::unistd::gethostname()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -65,7 +76,12 @@ mod tests {
         let first = machine_id(dir.path()).unwrap();
         assert_eq!(machine_id(dir.path()).unwrap(), first);
         fs::write(dir.path().join(FILE), "\u{7}").unwrap();
-        assert!(machine_id(dir.path()).unwrap_err().to_string().contains("delete it"));
+        assert!(
+            machine_id(dir.path())
+                .unwrap_err()
+                .to_string()
+                .contains("delete it")
+        );
     }
 
     #[test]

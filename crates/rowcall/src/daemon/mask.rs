@@ -24,7 +24,9 @@ pub fn mask_url(url: &str) -> String {
     let mut out = format!("{scheme}://{rest}");
     if let Some(at) = out.find("password=") {
         let value = at + "password=".len();
-        let end = out[value..].find('&').map_or(out.len(), |length| value + length);
+        let end = out[value..]
+            .find('&')
+            .map_or(out.len(), |length| value + length);
         out.replace_range(value..end, "****");
     }
     out
@@ -40,8 +42,14 @@ mod tests {
             ("postgres://u:secret@h:5432/d", "postgres://u:****@h:5432/d"),
             ("postgres://u:se@cr/et@h/d", "postgres://u:****@h/d"),
             ("postgres://u@h/d", "postgres://u@h/d"),
-            ("postgres://h/d?user=u&password=secret&x=1", "postgres://h/d?user=u&password=****&x=1"),
-            ("host=h password=secret user=u", "host=h password=**** user=u"),
+            (
+                "postgres://h/d?user=u&password=secret&x=1",
+                "postgres://h/d?user=u&password=****&x=1",
+            ),
+            (
+                "host=h password=secret user=u",
+                "host=h password=**** user=u",
+            ),
         ] {
             assert_eq!(mask_url(url), masked);
         }

@@ -114,6 +114,8 @@ impl Daemon {
 
 impl std::fmt::Debug for Daemon {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Daemon").field("addresses", &self.addresses.api_url).finish_non_exhaustive()
+        f.debug_struct("Daemon")
+            .field("addresses", &self.addresses.api_url)
+            .finish_non_exhaustive()
     }
 }

@@ -77,10 +77,18 @@ mod tests {
     #[test]
     fn it_is_private_and_goes_away() {
         let dir = tempfile::tempdir().unwrap();
-        let file = RunFile { pid: 1, database_url: "postgres://x".into(), api_port: 3001, stack_url: None };
+        let file = RunFile {
+            pid: 1,
+            database_url: "postgres://x".into(),
+            api_port: 3001,
+            stack_url: None,
+        };
         let guard = file.write(dir.path()).unwrap();
         assert_eq!(RunFile::read(dir.path()).unwrap().as_ref(), Some(&file));
-        let mode = fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode();
+        let mode = fs::metadata(dir.path().join(FILE))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         drop(guard);
         assert_eq!(RunFile::read(dir.path()).unwrap(), None);

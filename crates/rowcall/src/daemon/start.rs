@@ -9,8 +9,7 @@ use rowcall_backend::{
 };
 use rowcall_core::{Clock, IdSource, MachineId, ports::ClaimRules};
 use rowcall_engine::{
-    Engine, EngineOptions, PollOptions,
-    Source,
+    Engine, EngineOptions, PollOptions, Source,
     store::{Store, StoreOptions, StoreWriter},
 };
 use rowcall_stack::{
@@ -22,7 +21,10 @@ use rowcall_stack::{
 use rowcall_supervisor::{AppHost, AppOptions};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Addresses, Daemon, Database, RunFile, STORE_FILE, StackAddress, agents, apps, database, machine_id};
+use super::{
+    Addresses, Daemon, Database, RunFile, STORE_FILE, StackAddress, agents, apps, database,
+    machine_id,
+};
 use crate::{
     api::{self, Api, Policy},
     config::Config,
@@ -39,9 +41,13 @@ impl Daemon {
         let data_dir = config.data_dir()?;
         let lock = DataDirLock::acquire(&data_dir).map_err(database::user)?;
         let data_dir = lock.data_dir().to_path_buf();
-        let store = Arc::new(Store::open(&data_dir.join(STORE_FILE), StoreOptions::default())?);
+        let store = Arc::new(Store::open(
+            &data_dir.join(STORE_FILE),
+            StoreOptions::default(),
+        )?);
         let policy = match &config.api.policy {
-            Some(file) => Policy::read(file).map_err(|error| UserError::new(Exit::Usage, error.to_string()))?,
+            Some(file) => Policy::read(file)
+                .map_err(|error| UserError::new(Exit::Usage, error.to_string()))?,
             None => Policy::default(),
         };
         // Before the database: a port that is taken should not cost a cluster's start.
@@ -51,7 +57,11 @@ impl Daemon {
         let database = Database::for_daemon(config, lock, events).await?;
         let database_url = database.url.clone();
         match Self::on(config, &data_dir, &store, &database_url, api_port).await {
-            Ok(parts) => parts.assemble(config, policy, database, store, listeners).await,
+            Ok(parts) => {
+                parts
+                    .assemble(config, policy, database, store, listeners)
+                    .await
+            }
             Err(error) => {
                 database.close().await;
                 Err(error)
@@ -85,9 +95,15 @@ impl Daemon {
             stack: stack.as_ref().map(|stack| stack.address.clone()),
         };
         match wire(config, own, store, backend.clone(), &addresses, api_port) {
-            Ok((engine, runners, writer, run_file)) => {
-                Ok(Parts { engine, runners, writer, backend, stack, addresses, run_file })
-            }
+            Ok((engine, runners, writer, run_file)) => Ok(Parts {
+                engine,
+                runners,
+                writer,
+                backend,
+                stack,
+                addresses,
+                run_file,
+            }),
             Err(error) => {
                 if let Some(stack) = stack {
                     stack.stop().await;
@@ -98,7 +114,12 @@ impl Daemon {
     }
 }
 
-type Wired = (Engine, Arc<rowcall_supervisor::Runners>, Arc<StoreWriter>, super::RunFileGuard);
+type Wired = (
+    Engine,
+    Arc<rowcall_supervisor::Runners>,
+    Arc<StoreWriter>,
+    super::RunFileGuard,
+);
 
 /// Puts the engine together, and says where we are.
 fn wire(
@@ -119,7 +140,11 @@ fn wire(
         .runner(Arc::clone(&runners) as _)
         .store(Arc::clone(&writer) as _)
         .options(options(config, own))
-        .source(Source::new("database", Arc::new(backend.clone()), Arc::new(backend)))
+        .source(Source::new(
+            "database",
+            Arc::new(backend.clone()),
+            Arc::new(backend),
+        ))
         .apps(apps::load(store)?)
         .build()?;
     let run_file = RunFile {
@@ -158,8 +183,12 @@ impl Parts {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn IdSource> = Arc::new(RandomIds);
         let supervisor = self.runners.supervisor().clone();
-        let host =
-            AppHost::new(supervisor.clone(), AppOptions::default(), Arc::clone(&clock), Arc::clone(&ids));
+        let host = AppHost::new(
+            supervisor.clone(),
+            AppOptions::default(),
+            Arc::clone(&clock),
+            Arc::clone(&ids),
+        );
         let api = Api::new(api::Parts {
             store: Arc::clone(&store),
             engine: handle.clone(),
@@ -182,7 +211,12 @@ impl Parts {
         tasks.spawn(api::serve(listeners, api::router(&api), background.clone()));
         api.spawn_background(&tasks);
         let watch = store.watch_apps()?;
-        tasks.spawn(apps::follow(store, watch, handle.clone(), background.clone()));
+        tasks.spawn(apps::follow(
+            store,
+            watch,
+            handle.clone(),
+            background.clone(),
+        ));
         let running = tokio::spawn(self.engine.run());
         api.autostart().await;
         Ok(Daemon {
@@ -202,15 +236,21 @@ impl Parts {
 }
 
 /// Brings the schema up to date, says what was done, and connects.
-async fn prepare(config: &Config, machine: &MachineId, url: &str, own: bool) -> anyhow::Result<PostgresBackend> {
+async fn prepare(
+    config: &Config,
+    machine: &MachineId,
+    url: &str,
+    own: bool,
+) -> anyhow::Result<PostgresBackend> {
     let mut client = crate::cli::connect(url).await?;
     if own {
         // Roles and the publication first: the schema fits itself to them.
         rowcall_stack::bootstrap::apply(&client).await?;
     }
     let refused = |error: &dyn std::fmt::Display| UserError::new(Exit::Database, error.to_string());
-    let applied =
-        migrate::apply(&mut client, MigrateOptions::default()).await.map_err(|error| refused(&error))?;
+    let applied = migrate::apply(&mut client, MigrateOptions::default())
+        .await
+        .map_err(|error| refused(&error))?;
     for migration in &applied.migrations {
         tracing::info!(migration, "migrated");
     }
@@ -220,7 +260,9 @@ async fn prepare(config: &Config, machine: &MachineId, url: &str, own: bool) -> 
     let mut postgres = PostgresConfig::new(url, machine.as_str())?;
     postgres.connections = usize::try_from(config.database.pool_size)?;
     postgres.max_attempts = config.engine.max_attempts;
-    Ok(PostgresBackend::connect(postgres).await.map_err(|error| refused(&error))?)
+    Ok(PostgresBackend::connect(postgres)
+        .await
+        .map_err(|error| refused(&error))?)
 }
 
 /// The Supabase-compatible API while it runs.
@@ -254,7 +296,10 @@ async fn start_stack(
         ids: Arc::new(RandomIds),
         limits: Limits::default(),
         // Our own database runs only while the daemon does: nothing is missed without the slot, and no WAL is held back.
-        slot: Some(Slot::Durable { name: None, keep: false }),
+        slot: Some(Slot::Durable {
+            name: None,
+            keep: false,
+        }),
         private_only: false,
     });
     stack.bootstrap = false;
@@ -264,7 +309,11 @@ async fn start_stack(
         anon_key: keys.anon_key().to_owned(),
         service_role_key: keys.service_role_key().to_owned(),
     };
-    Ok(RunningStack { stack, address, keys })
+    Ok(RunningStack {
+        stack,
+        address,
+        keys,
+    })
 }
 
 /// The wanted port, or the next free one.

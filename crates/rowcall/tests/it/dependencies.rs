@@ -15,26 +15,68 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rowcall-stack", &["rowcall-core", "rowcall-realtime"]),
     (
         "rowcall",
-        &["rowcall-core", "rowcall-realtime", "rowcall-supervisor", "rowcall-llm", "rowcall-engine", "rowcall-backend", "rowcall-stack"],
+        &[
+            "rowcall-core",
+            "rowcall-realtime",
+            "rowcall-supervisor",
+            "rowcall-llm",
+            "rowcall-engine",
+            "rowcall-backend",
+            "rowcall-stack",
+        ],
     ),
-    ("rowcall-bench", &["rowcall-core", "rowcall-engine", "rowcall-backend", "rowcall-stack"]),
+    (
+        "rowcall-bench",
+        &[
+            "rowcall-core",
+            "rowcall-engine",
+            "rowcall-backend",
+            "rowcall-stack",
+        ],
+    ),
 ];
 
 /// Crates that read time, the network or the environment; the pure crate has none of them.
-const IMPURE: &[&str] = &["tokio", "tokio-postgres", "reqwest", "rusqlite", "axum", "nix", "rand"];
+const IMPURE: &[&str] = &[
+    "tokio",
+    "tokio-postgres",
+    "reqwest",
+    "rusqlite",
+    "axum",
+    "nix",
+    "rand",
+];
 
 #[test]
 fn crates_depend_only_downwards() {
-    let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata runs");
-    let members: BTreeSet<&str> = metadata.packages.iter().map(|package| package.name.as_str()).collect();
+    let metadata = MetadataCommand::new()
+        .no_deps()
+        .exec()
+        .expect("cargo metadata runs");
+    let members: BTreeSet<&str> = metadata
+        .packages
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
     let mut seen = 0;
     for package in &metadata.packages {
-        let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == package.name.as_str()) else {
-            assert!(!package.name.starts_with("rowcall"), "{} is missing in the table of edges", package.name);
+        let Some((_, allowed)) = ALLOWED
+            .iter()
+            .find(|(name, _)| *name == package.name.as_str())
+        else {
+            assert!(
+                !package.name.starts_with("rowcall"),
+                "{} is missing in the table of edges",
+                package.name
+            );
             continue;
         };
         seen += 1;
-        for dependency in package.dependencies.iter().filter(|d| d.kind == DependencyKind::Normal) {
+        for dependency in package
+            .dependencies
+            .iter()
+            .filter(|d| d.kind == DependencyKind::Normal)
+        {
             let name = dependency.name.as_str();
             assert!(
                 !members.contains(name) || allowed.contains(&name),

@@ -8,11 +8,19 @@ use crate::support::{Daemon, Database, shell_app, until};
 #[tokio::test]
 async fn the_last_line_of_json_is_the_result() {
     let db = Database::create().await;
-    let daemon = Daemon::start("one", db.url(), &shell_app("echo working; echo '{\"answer\": 42}'", 1)).await;
+    let daemon = Daemon::start(
+        "one",
+        db.url(),
+        &shell_app("echo working; echo '{\"answer\": 42}'", 1),
+    )
+    .await;
     let id = db.add_task(&json!({"n": 1})).await;
     let row = db.becomes(id, "completed").await;
     assert_eq!(row.result, Some(json!({"answer": 42})));
-    assert_eq!((row.locked_by.as_deref(), row.attempt, row.retry_count), (Some("one"), 1, 0));
+    assert_eq!(
+        (row.locked_by.as_deref(), row.attempt, row.retry_count),
+        (Some("one"), 1, 0)
+    );
     daemon.stop().await;
 }
 
@@ -38,10 +46,16 @@ async fn an_agent_that_fails_is_tried_by_another_machine_and_not_by_its_own() {
     let id = db.add_task(&json!({})).await;
     let failed = db.becomes(id, "failed").await;
     assert_eq!(failed.retry_count, 1);
-    assert!(failed.error.as_ref().unwrap().contains("no network"), "{failed:?}");
+    assert!(
+        failed.error.as_ref().unwrap().contains("no network"),
+        "{failed:?}"
+    );
     let two = Daemon::start("two", db.url(), &shell_app(script, 1)).await;
     let row = db.becomes(id, "completed").await;
-    assert_eq!((row.result, row.locked_by.as_deref()), (Some(json!({"by": "two"})), Some("two")));
+    assert_eq!(
+        (row.result, row.locked_by.as_deref()),
+        (Some(json!({"by": "two"})), Some("two"))
+    );
     one.stop().await;
     two.stop().await;
 }
@@ -49,15 +63,27 @@ async fn an_agent_that_fails_is_tried_by_another_machine_and_not_by_its_own() {
 #[tokio::test]
 async fn a_task_that_always_fails_needs_attention_after_three_attempts() {
     let db = Database::create().await;
-    let retry = [("ROWCALL__ENGINE__SAME_MACHINE_RETRY", "on"), ("ROWCALL__ENGINE__RETRY_BASE", "100ms")];
+    let retry = [
+        ("ROWCALL__ENGINE__SAME_MACHINE_RETRY", "on"),
+        ("ROWCALL__ENGINE__RETRY_BASE", "100ms"),
+    ];
     let daemon = Daemon::start_with("one", db.url(), &shell_app("exit 1", 1), &retry).await;
     let id = db.add_task(&json!({})).await;
     until("three failures", async || {
         let row = db.task(id).await;
-        if row.retry_count == 3 && row.status == "failed" { Ok(()) } else { Err(row) }
+        if row.retry_count == 3 && row.status == "failed" {
+            Ok(())
+        } else {
+            Err(row)
+        }
     })
     .await;
-    let listed = crate::cli::json(&daemon, db.url(), &["task", "list", "--attention", "--json"]).await;
+    let listed = crate::cli::json(
+        &daemon,
+        db.url(),
+        &["task", "list", "--attention", "--json"],
+    )
+    .await;
     assert_eq!(listed[0]["id"], json!(id));
     assert_eq!(listed[0]["needs_attention"], json!(true));
     daemon.stop().await;
@@ -66,29 +92,52 @@ async fn a_task_that_always_fails_needs_attention_after_three_attempts() {
 #[tokio::test]
 async fn a_soft_stop_lets_agents_finish() {
     let db = Database::create().await;
-    let script = "touch started; while [ ! -e go ]; do sleep 0.02; done; echo '{\"finished\": true}'";
+    let script =
+        "touch started; while [ ! -e go ]; do sleep 0.02; done; echo '{\"finished\": true}'";
     let mut daemon = Daemon::start("one", db.url(), &shell_app(script, 1)).await;
     let folder = daemon.path();
     let id = db.add_task(&json!({})).await;
-    until("the agent runs", async || folder.join("started").exists().then_some(()).ok_or(())).await;
+    until("the agent runs", async || {
+        folder.join("started").exists().then_some(()).ok_or(())
+    })
+    .await;
     daemon.signal(Signal::SIGTERM);
     std::fs::write(folder.join("go"), "").unwrap();
-    assert!(daemon.child.wait().await.unwrap().success(), "{}", daemon.log());
+    assert!(
+        daemon.child.wait().await.unwrap().success(),
+        "{}",
+        daemon.log()
+    );
     let row = db.task(id).await;
-    assert_eq!((row.status.as_str(), row.result), ("completed", Some(json!({"finished": true}))));
+    assert_eq!(
+        (row.status.as_str(), row.result),
+        ("completed", Some(json!({"finished": true})))
+    );
 }
 
 #[tokio::test]
 async fn a_stop_gives_back_what_does_not_finish() {
     let db = Database::create().await;
     let grace = [("ROWCALL__ENGINE__SHUTDOWN_GRACE", "200ms")];
-    let daemon = Daemon::start_with("one", db.url(), &shell_app("touch started; sleep 300", 1), &grace).await;
+    let daemon = Daemon::start_with(
+        "one",
+        db.url(),
+        &shell_app("touch started; sleep 300", 1),
+        &grace,
+    )
+    .await;
     let folder = daemon.path();
     let id = db.add_task(&json!({})).await;
-    until("the agent runs", async || folder.join("started").exists().then_some(()).ok_or(())).await;
+    until("the agent runs", async || {
+        folder.join("started").exists().then_some(()).ok_or(())
+    })
+    .await;
     daemon.stop().await;
     let row = db.task(id).await;
-    assert_eq!((row.status.as_str(), row.locked_by, row.retry_count), ("pending", None, 0));
+    assert_eq!(
+        (row.status.as_str(), row.locked_by, row.retry_count),
+        ("pending", None, 0)
+    );
 }
 
 #[tokio::test]
@@ -99,13 +148,19 @@ async fn a_zombie_cannot_overwrite_the_result_of_the_new_holder() {
     let zombie = Daemon::start("zombie", db.url(), &shell_app(script, 1)).await;
     let folder = zombie.path();
     let id = db.add_task(&json!({})).await;
-    until("the agent runs", async || folder.join("started").exists().then_some(()).ok_or(())).await;
+    until("the agent runs", async || {
+        folder.join("started").exists().then_some(()).ok_or(())
+    })
+    .await;
     zombie.signal(Signal::SIGSTOP);
     // The agent goes on and finishes; its daemon sleeps beyond its lease.
     std::fs::write(folder.join("go"), "").unwrap();
     let heir = Daemon::start("heir", db.url(), &shell_app(script, 1)).await;
     let row = db.becomes(id, "completed").await;
-    assert_eq!((row.result.clone(), row.attempt), (Some(json!({"by": "heir"})), 2));
+    assert_eq!(
+        (row.result.clone(), row.attempt),
+        (Some(json!({"by": "heir"})), 2)
+    );
     zombie.signal(Signal::SIGCONT);
     // The zombie has noticed, dropped its result and works again: the next task goes through it.
     heir.stop().await;

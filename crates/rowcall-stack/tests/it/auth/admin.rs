@@ -16,7 +16,6 @@ async fn admin(world: &World, method: Method, path: &str, body: &Value) -> Answe
 }
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn users_are_made_listed_changed_and_deleted() {
     let world = World::new().await;
     let body = json!({

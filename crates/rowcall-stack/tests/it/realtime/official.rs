@@ -13,7 +13,7 @@ use tokio::process::Command;
 use super::server::Server;
 
 /// How long one script may take.
-const SCRIPT_TIMEOUT: Duration = Duration::from_secs(120);
+const SCRIPT_TIMEOUT: Duration = Duration::from_mins(2);
 
 const DATABASE: &str = "
     create table public.items (id int8 primary key, name text, list int[], at timestamp, amount numeric, data jsonb, flag bool);
@@ -80,7 +80,9 @@ async fn drive(mut command: Command) {
 
 /// Node with the packages of npm, if they are set up.
 fn node() -> Option<Command> {
-    let is_set_up = clients().join("node_modules/@supabase/supabase-js").is_dir();
+    let is_set_up = clients()
+        .join("node_modules/@supabase/supabase-js")
+        .is_dir();
     is_set_up.then(|| Command::new("node"))
 }
 

@@ -62,7 +62,6 @@ async fn tokens_decide_who_asks() {
 }
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn tokens_that_do_not_count_are_refused() {
     let world = World::new().await;
     let sign = |claims| world.keys.sign(&claims);

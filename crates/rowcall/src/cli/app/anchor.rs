@@ -26,7 +26,12 @@ pub(super) fn below(text: &str, file: &Path) -> anyhow::Result<String> {
     } else if let Value::Object(config) = &mut manifest {
         anchor(config, &folder);
     }
-    for agent in manifest.get_mut("agents").and_then(Value::as_array_mut).into_iter().flatten() {
+    for agent in manifest
+        .get_mut("agents")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         if let Value::Object(agent) = agent {
             anchor(agent, &folder);
         }
@@ -38,14 +43,21 @@ fn anchor(program: &mut Map<String, Value>, folder: &Path) {
     for key in KEYS {
         if let Some(Value::String(dir)) = program.get_mut(key) {
             if !dir.is_empty() {
-                let joined = if dir.as_str() == "." { folder.to_path_buf() } else { folder.join(dir.as_str()) };
+                let joined = if dir.as_str() == "." {
+                    folder.to_path_buf()
+                } else {
+                    folder.join(dir.as_str())
+                };
                 *dir = joined.to_string_lossy().into_owned();
             }
             return;
         }
     }
     if program.contains_key("command") || program.contains_key("args") {
-        program.insert(KEYS[0].to_owned(), Value::from(folder.to_string_lossy().into_owned()));
+        program.insert(
+            KEYS[0].to_owned(),
+            Value::from(folder.to_string_lossy().into_owned()),
+        );
     }
 }
 
@@ -61,7 +73,10 @@ mod tests {
             "agents": [{"id": "a", "command": "a", "working_dir": "."}, {"id": "b", "command": "b"},
                        {"id": "c", "command": "c", "working_dir": "/elsewhere"}]}"#;
         let app = App::parse(&below(text, Path::new("/apps/x/app.json")).unwrap(), None).unwrap();
-        assert_eq!(app.command.unwrap().working_dir.unwrap(), Path::new("/apps/x/src"));
+        assert_eq!(
+            app.command.unwrap().working_dir.unwrap(),
+            Path::new("/apps/x/src")
+        );
         let dirs: Vec<_> = app
             .agents
             .iter()
@@ -70,7 +85,14 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(dirs, [Path::new("/apps/x"), Path::new("/apps/x"), Path::new("/elsewhere")]);
+        assert_eq!(
+            dirs,
+            [
+                Path::new("/apps/x"),
+                Path::new("/apps/x"),
+                Path::new("/elsewhere")
+            ]
+        );
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) async fn start(context: &Context, name: &AppId, verb: &str) -> anyhow
                 return Ok(Exit::Success);
             }
             "starting" if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(LOOK_EVERY).await
+                tokio::time::sleep(LOOK_EVERY).await;
             }
             "starting" => {
                 output::note(format_args!(

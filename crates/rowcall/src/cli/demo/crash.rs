@@ -40,7 +40,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// When the demo gives up.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-pub(super) async fn run(daemon: &Daemon, context: &Context, examples: &Path) -> anyhow::Result<Exit> {
+pub(super) async fn run(
+    daemon: &Daemon,
+    context: &Context,
+    examples: &Path,
+) -> anyhow::Result<Exit> {
     let client = crate::cli::connect(&daemon.addresses().database_url).await?;
     // This process only has the database: an app of an earlier demo would take the tickets itself.
     let store = context.store()?;
@@ -50,7 +54,9 @@ pub(super) async fn run(daemon: &Daemon, context: &Context, examples: &Path) -> 
         }
     }
     daemon.engine().set_apps(&[]);
-    output::note(format_args!("starting two daemons, with leases of {LEASE} instead of five minutes"));
+    output::note(format_args!(
+        "starting two daemons, with leases of {LEASE} instead of five minutes"
+    ));
     let mut a = spawn(daemon, context, examples, "a")?;
     let mut b = spawn(daemon, context, examples, "b")?;
     let result = watch(&client, &mut a).await;
@@ -66,25 +72,43 @@ async fn watch(client: &Client, a: &mut Child) -> anyhow::Result<Exit> {
     for ticket in files::tickets(TICKETS)? {
         ids.push(tickets::insert(client, &ticket).await?);
     }
-    output::note(format_args!("inserted {TICKETS} tickets; each takes an agent {THINKING_SECONDS} seconds"));
+    output::note(format_args!(
+        "inserted {TICKETS} tickets; each takes an agent {THINKING_SECONDS} seconds"
+    ));
     let held = until(client, &ids, |rows| {
-        let both = ["demo-a", "demo-b"].iter().all(|name| rows.iter().any(|row| row.holds(name)));
-        both.then(|| rows.iter().filter(|row| row.holds("demo-a")).map(|row| row.ticket).collect::<Vec<_>>())
+        let both = ["demo-a", "demo-b"]
+            .iter()
+            .all(|name| rows.iter().any(|row| row.holds(name)));
+        both.then(|| {
+            rows.iter()
+                .filter(|row| row.holds("demo-a"))
+                .map(|row| row.ticket)
+                .collect::<Vec<_>>()
+        })
     })
     .await?;
-    output::note(format_args!("daemon a is at work on {} of them: kill -9", held.len()));
+    output::note(format_args!(
+        "daemon a is at work on {} of them: kill -9",
+        held.len()
+    ));
     a.start_kill().context("cannot kill daemon a")?;
     a.wait().await?;
     let killed = Instant::now();
     let rows = until(client, &ids, |rows| {
-        rows.iter().all(|row| row.status == "completed").then(|| rows.to_vec())
+        rows.iter()
+            .all(|row| row.status == "completed")
+            .then(|| rows.to_vec())
     })
     .await?;
     let seconds = killed.elapsed().as_secs_f64();
     let table: Vec<_> = rows
         .iter()
         .map(|row| {
-            let story = if held.contains(&row.ticket) { "killed on a, finished on b" } else { "" };
+            let story = if held.contains(&row.ticket) {
+                "killed on a, finished on b"
+            } else {
+                ""
+            };
             [
                 output::shorten(&row.subject, 40),
                 row.category.clone().unwrap_or_else(|| "-".to_owned()),
@@ -95,7 +119,10 @@ async fn watch(client: &Client, a: &mut Child) -> anyhow::Result<Exit> {
             ]
         })
         .collect();
-    output::table(["TICKET", "CATEGORY", "TASK", "COMPLETED BY", "ATTEMPT", ""], &table)?;
+    output::table(
+        ["TICKET", "CATEGORY", "TASK", "COMPLETED BY", "ATTEMPT", ""],
+        &table,
+    )?;
     let moved = rows
         .iter()
         .filter(|row| held.contains(&row.ticket))
@@ -114,9 +141,17 @@ fn spawn(daemon: &Daemon, context: &Context, examples: &Path, name: &str) -> any
     let mut env = serde_json::Map::new();
     if let Some(stack) = &daemon.addresses().stack {
         env.insert("SUPABASE_URL".to_owned(), Value::from(stack.url.as_str()));
-        env.insert("SUPABASE_KEY".to_owned(), Value::from(stack.service_role_key.as_str()));
+        env.insert(
+            "SUPABASE_KEY".to_owned(),
+            Value::from(stack.service_role_key.as_str()),
+        );
     }
-    let mut app: Value = serde_json::from_str(&super::manifest(examples, "thoughtful", 2, &Value::Object(env.clone()))?)?;
+    let mut app: Value = serde_json::from_str(&super::manifest(
+        examples,
+        "thoughtful",
+        2,
+        &Value::Object(env.clone()),
+    )?)?;
     let script = format!(
         "sleep {THINKING_SECONDS}; if command -v python3 >/dev/null; then exec python3 agent.py \"$@\"; else exec node agent.mjs \"$@\"; fi"
     );
@@ -130,7 +165,13 @@ fn spawn(daemon: &Daemon, context: &Context, examples: &Path, name: &str) -> any
     drop(store);
     let log = std::fs::File::create(dir.join("daemon.log"))?;
     let child = Command::new(std::env::current_exe()?)
-        .args(["up", "--api-port", "0", "--machine-id", &format!("demo-{name}")])
+        .args([
+            "up",
+            "--api-port",
+            "0",
+            "--machine-id",
+            &format!("demo-{name}"),
+        ])
         .arg("--data-dir")
         .arg(&dir)
         .env("ROWCALL_DATABASE_URL", &daemon.addresses().database_url)
@@ -159,12 +200,17 @@ struct Row {
 
 impl Row {
     fn holds(&self, machine: &str) -> bool {
-        matches!(self.status.as_str(), "claimed" | "processing") && self.locked_by.as_deref() == Some(machine)
+        matches!(self.status.as_str(), "claimed" | "processing")
+            && self.locked_by.as_deref() == Some(machine)
     }
 }
 
 /// Looks at the tickets' tasks until `enough` finds what it waits for.
-async fn until<T>(client: &Client, ids: &[Uuid], mut enough: impl FnMut(&[Row]) -> Option<T>) -> anyhow::Result<T> {
+async fn until<T>(
+    client: &Client,
+    ids: &[Uuid],
+    mut enough: impl FnMut(&[Row]) -> Option<T>,
+) -> anyhow::Result<T> {
     let deadline = Instant::now() + PATIENCE;
     let sql = "select t.id, t.subject, t.category, a.status, a.locked_by, a.attempt from public.support_tickets t \
                join public.rtx_activities a on a.source_table = 'public.support_tickets' and a.raw_data ->> 'id' = t.id::text \
@@ -186,7 +232,10 @@ async fn until<T>(client: &Client, ids: &[Uuid], mut enough: impl FnMut(&[Row]) 
             return Ok(found);
         }
         if Instant::now() >= deadline {
-            bail!("the tickets were not handled within {} seconds: the daemons' logs are in the data directory", PATIENCE.as_secs());
+            bail!(
+                "the tickets were not handled within {} seconds: the daemons' logs are in the data directory",
+                PATIENCE.as_secs()
+            );
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -13,8 +13,20 @@ macro_rules! example {
 
 /// Every file the agents need.
 const FILES: &[(&str, &str)] = example![
-    "agent.mjs", "agent.py", "app.json", "categorize.mjs", "categorize.py", "rowcall-worker.mjs", "rowcall_worker.py",
-    "rules.json", "schema.sql", "tickets.jsonl", "tickets.mjs", "tickets.py", "worker.mjs", "worker.py",
+    "agent.mjs",
+    "agent.py",
+    "app.json",
+    "categorize.mjs",
+    "categorize.py",
+    "rowcall-worker.mjs",
+    "rowcall_worker.py",
+    "rules.json",
+    "schema.sql",
+    "tickets.jsonl",
+    "tickets.mjs",
+    "tickets.py",
+    "worker.mjs",
+    "worker.py",
 ];
 
 /// A ticket of the example.
@@ -27,7 +39,11 @@ pub(super) struct Ticket {
 
 /// A file of the example.
 pub(super) fn text(name: &str) -> &'static str {
-    FILES.iter().find(|(file, _)| *file == name).map(|(_, text)| *text).expect("the name is one of FILES")
+    FILES
+        .iter()
+        .find(|(file, _)| *file == name)
+        .map(|(_, text)| *text)
+        .expect("the name is one of FILES")
 }
 
 /// The tickets, `count` of them, from the beginning again when there are fewer.
@@ -58,7 +74,12 @@ mod tests {
 
     #[test]
     fn the_example_has_a_few_dozen_tickets() {
-        assert!(tickets(36).unwrap().iter().all(|ticket| !ticket.customer_email.is_empty()));
+        assert!(
+            tickets(36)
+                .unwrap()
+                .iter()
+                .all(|ticket| !ticket.customer_email.is_empty())
+        );
         assert_eq!(tickets(100).unwrap().len(), 100);
     }
 }

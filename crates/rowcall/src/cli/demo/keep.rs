@@ -19,24 +19,44 @@ pub(super) fn explain(addresses: &Addresses) {
         addresses.data_dir.display()
     ));
     if let Some(stack) = &addresses.stack {
-        output::note(format_args!("REST and Realtime are at {}, the local API at {}.", stack.url, addresses.api_url));
+        output::note(format_args!(
+            "REST and Realtime are at {}, the local API at {}.",
+            stack.url, addresses.api_url
+        ));
     }
     output::note("Ctrl-C stops it.");
     output::note("");
 }
 
 /// Prints a line for every task that ends, until the daemon's engine is gone.
-pub(super) fn print_tickets(daemon: &Daemon) -> impl Future<Output = anyhow::Result<Infallible>> + use<> {
+pub(super) fn print_tickets(
+    daemon: &Daemon,
+) -> impl Future<Output = anyhow::Result<Infallible>> + use<> {
     let mut events = daemon.engine().events();
     async move {
         loop {
-            let Heard::Event(event) = events.next().await else { continue };
+            let Heard::Event(event) = events.next().await else {
+                continue;
+            };
             match event.what {
-                What::Settled { task, state, ran_ms, attempt, .. } => {
-                    output::line(format_args!("{}  {state} in {ran_ms} ms (attempt {attempt})", task.id))?;
+                What::Settled {
+                    task,
+                    state,
+                    ran_ms,
+                    attempt,
+                    ..
+                } => {
+                    output::line(format_args!(
+                        "{}  {state} in {ran_ms} ms (attempt {attempt})",
+                        task.id
+                    ))?;
                 }
                 What::Failed { task, error, .. } => {
-                    output::line(format_args!("{}  failed: {}", task.id, output::shorten(&error, 100)))?;
+                    output::line(format_args!(
+                        "{}  failed: {}",
+                        task.id,
+                        output::shorten(&error, 100)
+                    ))?;
                 }
                 _ => {}
             }

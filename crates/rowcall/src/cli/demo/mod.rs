@@ -82,24 +82,30 @@ impl Agent {
 
     /// The first whose language is installed.
     fn installed() -> Option<Self> {
-        [(Self::Python, "python3"), (Self::Python, "python"), (Self::Node, "node")]
-            .into_iter()
-            .find(|(_, program)| on_path(program))
-            .map(|(agent, _)| agent)
+        [
+            (Self::Python, "python3"),
+            (Self::Python, "python"),
+            (Self::Node, "node"),
+        ]
+        .into_iter()
+        .find(|(_, program)| on_path(program))
+        .map(|(agent, _)| agent)
     }
 }
 
 fn on_path(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
-    })
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
 impl Demo {
     pub(super) async fn run(self, mut context: Context) -> anyhow::Result<Exit> {
         let agent = self.agent.or_else(Agent::installed).ok_or_else(|| {
-            UserError::new(Exit::Failure, "the demo's agents need Python 3 or Node.js, and neither is on PATH")
-                .help("install one of them (Debian: apt-get install python3)")
+            UserError::new(
+                Exit::Failure,
+                "the demo's agents need Python 3 or Node.js, and neither is on PATH",
+            )
+            .help("install one of them (Debian: apt-get install python3)")
         })?;
         if context.config.data_dir.is_none() {
             context.config.data_dir = Some(context.config.data_dir()?.join(FOLDER));
@@ -108,7 +114,10 @@ impl Demo {
         let examples = files::write(&data_dir)?;
         // Whoever has 3001 keeps it: the example's agents are told where we are.
         if api::bind(context.config.api.port).await.is_err() {
-            output::note(format_args!("note: port {} is in use, taking another one", context.config.api.port));
+            output::note(format_args!(
+                "note: port {} is in use, taking another one",
+                context.config.api.port
+            ));
             context.config.api.port = 0;
         }
         let mut stop = Stop::new()?;
@@ -146,16 +155,34 @@ impl Demo {
         }
     }
 
-    async fn handle(&self, daemon: &Daemon, context: &Context, examples: &Path, agent: Agent) -> anyhow::Result<Exit> {
+    async fn handle(
+        &self,
+        daemon: &Daemon,
+        context: &Context,
+        examples: &Path,
+        agent: Agent,
+    ) -> anyhow::Result<Exit> {
         let app = manifest(examples, agent.id(), self.at_once, &json!({}))?;
         let parsed = Manifest::parse(&app, None)?;
-        context.store()?.put_app(&parsed.name, &app, rowcall_core::Clock::now(&crate::system::SystemClock))?;
+        context.store()?.put_app(
+            &parsed.name,
+            &app,
+            rowcall_core::Clock::now(&crate::system::SystemClock),
+        )?;
         daemon.engine().set_apps(&[parsed]);
         let tickets = files::tickets(usize::try_from(self.tickets)?)?;
-        output::note(format_args!("handling {} tickets with {}", tickets.len(), agent.id()));
+        output::note(format_args!(
+            "handling {} tickets with {}",
+            tickets.len(),
+            agent.id()
+        ));
         let report = tickets::run(daemon, &tickets).await?;
         report.print(self.json)?;
-        Ok(if report.all_completed() { Exit::Success } else { Exit::Failure })
+        Ok(if report.all_completed() {
+            Exit::Success
+        } else {
+            Exit::Failure
+        })
     }
 }
 

@@ -59,10 +59,18 @@ pub(super) async fn run(daemon: &Daemon, tickets: &[Ticket]) -> anyhow::Result<R
     for (index, ticket) in alone.iter().enumerate() {
         let id = insert(&client, ticket).await?;
         let (subject, committed) = (ticket.subject.clone(), Instant::now());
-        inserted.push(Inserted { id, subject, committed, alone: true });
+        inserted.push(Inserted {
+            id,
+            subject,
+            committed,
+            alone: true,
+        });
         progress.set_message(output::shorten(&ticket.subject, 40));
         if !watch.until_ended(index + 1, PATIENCE, tick).await {
-            bail!("no ticket was finished for {} seconds: `rowcall task list` shows where they are", PATIENCE.as_secs());
+            bail!(
+                "no ticket was finished for {} seconds: `rowcall task list` shows where they are",
+                PATIENCE.as_secs()
+            );
         }
     }
     let transaction = client.transaction().await?;
@@ -73,12 +81,18 @@ pub(super) async fn run(daemon: &Daemon, tickets: &[Ticket]) -> anyhow::Result<R
     transaction.commit().await?;
     let committed = Instant::now();
     let burst_tickets = ids.into_iter().zip(burst);
-    inserted.extend(burst_tickets.map(|(id, ticket)| {
-        Inserted { id, subject: ticket.subject.clone(), committed, alone: false }
+    inserted.extend(burst_tickets.map(|(id, ticket)| Inserted {
+        id,
+        subject: ticket.subject.clone(),
+        committed,
+        alone: false,
     }));
     progress.set_message("the rest at once");
     if !watch.until_ended(tickets.len(), PATIENCE, tick).await {
-        bail!("no ticket was finished for {} seconds: `rowcall task list` shows where they are", PATIENCE.as_secs());
+        bail!(
+            "no ticket was finished for {} seconds: `rowcall task list` shows where they are",
+            PATIENCE.as_secs()
+        );
     }
     let burst_seconds = committed.elapsed().as_secs_f64();
     progress.finish_and_clear();
@@ -86,12 +100,23 @@ pub(super) async fn run(daemon: &Daemon, tickets: &[Ticket]) -> anyhow::Result<R
     for ticket in inserted {
         lines.push(line(&client, &watch, ticket).await?);
     }
-    Ok(Report { tickets: lines, burst_seconds })
+    Ok(Report {
+        tickets: lines,
+        burst_seconds,
+    })
 }
 
-pub(super) async fn insert(client: &impl tokio_postgres::GenericClient, ticket: &Ticket) -> anyhow::Result<Uuid> {
+pub(super) async fn insert(
+    client: &impl tokio_postgres::GenericClient,
+    ticket: &Ticket,
+) -> anyhow::Result<Uuid> {
     let sql = "insert into public.support_tickets (customer_email, subject, message) values ($1, $2, $3) returning id";
-    let row = client.query_one(sql, &[&ticket.customer_email, &ticket.subject, &ticket.message]).await?;
+    let row = client
+        .query_one(
+            sql,
+            &[&ticket.customer_email, &ticket.subject, &ticket.message],
+        )
+        .await?;
     Ok(row.get(0))
 }
 
@@ -99,9 +124,14 @@ async fn line(client: &Client, watch: &Watch, ticket: Inserted) -> anyhow::Resul
     let sql = "select t.category, t.priority, a.id, a.status from public.support_tickets t \
                left join public.rtx_activities a on a.source_table = 'public.support_tickets' and a.raw_data ->> 'id' = t.id::text \
                where t.id = $1 order by a.created_at desc limit 1";
-    let row = client.query_one(sql, &[&ticket.id]).await.context("cannot read the ticket back")?;
+    let row = client
+        .query_one(sql, &[&ticket.id])
+        .await
+        .context("cannot read the ticket back")?;
     let task: Option<Uuid> = row.get(2);
-    let moments = task.map(|id| watch.of(&TaskId::Uuid(id))).unwrap_or_default();
+    let moments = task
+        .map(|id| watch.of(&TaskId::Uuid(id)))
+        .unwrap_or_default();
     let ms = |from: Option<Instant>, to: Option<Instant>| {
         Some(to?.saturating_duration_since(from?).as_secs_f64() * 1000.0)
     };
@@ -109,7 +139,9 @@ async fn line(client: &Client, watch: &Watch, ticket: Inserted) -> anyhow::Resul
         subject: ticket.subject,
         category: row.get(0),
         priority: row.get(1),
-        state: row.get::<_, Option<String>>(3).unwrap_or_else(|| "no task".to_owned()),
+        state: row
+            .get::<_, Option<String>>(3)
+            .unwrap_or_else(|| "no task".to_owned()),
         wake_up_ms: ms(Some(ticket.committed), moments.claimed),
         run_ms: ms(moments.started, moments.ended),
         alone: ticket.alone,
@@ -134,7 +166,9 @@ impl Report {
             output::json(self)?;
             return Ok(());
         }
-        let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
+        let ms = |value: Option<f64>| {
+            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
+        };
         let rows: Vec<_> = self
             .tickets
             .iter()
@@ -144,17 +178,34 @@ impl Report {
                     line.category.clone().unwrap_or_else(|| "-".to_owned()),
                     line.priority.clone().unwrap_or_else(|| "-".to_owned()),
                     line.state.clone(),
-                    if line.alone { ms(line.wake_up_ms) } else { "burst".to_owned() },
+                    if line.alone {
+                        ms(line.wake_up_ms)
+                    } else {
+                        "burst".to_owned()
+                    },
                     ms(line.run_ms),
                 ]
             })
             .collect();
-        output::table(["TICKET", "CATEGORY", "PRIORITY", "TASK", "WAKE-UP ms", "RUN ms"], &rows)?;
+        output::table(
+            [
+                "TICKET",
+                "CATEGORY",
+                "PRIORITY",
+                "TASK",
+                "WAKE-UP ms",
+                "RUN ms",
+            ],
+            &rows,
+        )?;
         let alone = || self.tickets.iter().filter(|line| line.alone);
         output::line("")?;
         output::line(format_args!(
             "{} of {} tickets completed",
-            self.tickets.iter().filter(|line| line.state == "completed").count(),
+            self.tickets
+                .iter()
+                .filter(|line| line.state == "completed")
+                .count(),
             self.tickets.len()
         ))?;
         output::line(format_args!(
@@ -167,7 +218,10 @@ impl Report {
         ))?;
         let burst = self.tickets.iter().filter(|line| !line.alone).count();
         if burst > 0 {
-            output::line(format_args!("burst of {burst}:                {:.2} s until the last was done", self.burst_seconds))?;
+            output::line(format_args!(
+                "burst of {burst}:                {:.2} s until the last was done",
+                self.burst_seconds
+            ))?;
         }
         Ok(())
     }
@@ -176,7 +230,13 @@ impl Report {
 /// Median, 95th percentile and maximum, in milliseconds.
 fn quantiles(mut values: Vec<f64>) -> String {
     values.sort_by(f64::total_cmp);
-    let Some(max) = values.last() else { return "-".to_owned() };
+    let Some(max) = values.last() else {
+        return "-".to_owned();
+    };
     let at = |percent: usize| values[(values.len() - 1) * percent / 100];
-    format!("p50 {:.1} ms, p95 {:.1} ms, max {max:.1} ms", at(50), at(95))
+    format!(
+        "p50 {:.1} ms, p95 {:.1} ms, max {max:.1} ms",
+        at(50),
+        at(95)
+    )
 }

@@ -23,12 +23,21 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(events: Subscription) -> Self {
-        Self { events, tasks: HashMap::new(), ended: 0 }
+        Self {
+            events,
+            tasks: HashMap::new(),
+            ended: 0,
+        }
     }
 
     /// Listens until `count` tasks have ended since the beginning, calling `told` with that number as it grows; `false`
     /// when nothing ends for `patience`.
-    pub(super) async fn until_ended(&mut self, count: usize, patience: Duration, mut told: impl FnMut(usize)) -> bool {
+    pub(super) async fn until_ended(
+        &mut self,
+        count: usize,
+        patience: Duration,
+        mut told: impl FnMut(usize),
+    ) -> bool {
         while self.ended < count {
             let Ok(heard) = tokio::time::timeout(patience, self.events.next()).await else {
                 return false;
@@ -51,7 +60,11 @@ impl Watch {
             What::Claimed { task, .. } => self.task(task.id).claimed = Some(now),
             What::Started { task, .. } => self.task(task.id).started = Some(now),
             What::Settled { task, .. } => self.end(task.id, now),
-            What::Failed { task, retry_in_ms: None, .. } => self.end(task.id, now),
+            What::Failed {
+                task,
+                retry_in_ms: None,
+                ..
+            } => self.end(task.id, now),
             _ => {}
         }
     }

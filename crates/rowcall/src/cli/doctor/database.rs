@@ -2,7 +2,6 @@
 
 use rowcall_backend::{
     capture,
-
     migrate::{self, FunctionState},
 };
 use rowcall_core::{App, Clock as _, TableName};
@@ -25,18 +24,30 @@ pub(super) async fn look(url: &str, context: &Context) -> Vec<Finding> {
     let client = match connect(url).await {
         Ok(client) => client,
         Err(error) => {
-            return vec![Finding::problem("database", format!("{}: {error}", mask_url(url)), "check --database-url")];
+            return vec![Finding::problem(
+                "database",
+                format!("{}: {error}", mask_url(url)),
+                "check --database-url",
+            )];
         }
     };
     let mut findings = Vec::new();
     match server(&client).await {
         Ok(found) => findings.extend(found),
-        Err(error) => findings.push(Finding::problem("database", error.to_string(), "see the server's log")),
+        Err(error) => findings.push(Finding::problem(
+            "database",
+            error.to_string(),
+            "see the server's log",
+        )),
     }
     findings.push(schema(&client).await);
     findings.extend(functions(&client).await);
     if let Ok(rows) = context.store().and_then(|store| Ok(store.apps()?)) {
-        for app in rows.iter().filter(|row| row.enabled).filter_map(|row| row.parse().ok()) {
+        for app in rows
+            .iter()
+            .filter(|row| row.enabled)
+            .filter_map(|row| row.parse().ok())
+        {
             findings.extend(captures(&client, &app).await);
         }
     }
@@ -56,7 +67,11 @@ async fn server(client: &Client) -> Result<Vec<Finding>, tokio_postgres::Error> 
     let (number, version, wal, epoch, cron): (i32, String, String, f64, bool) =
         (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4));
     let mut findings = vec![if number < OLDEST_VERSION {
-        Finding::problem("database", format!("PostgreSQL {version} is too old"), "use version 14 or newer")
+        Finding::problem(
+            "database",
+            format!("PostgreSQL {version} is too old"),
+            "use version 14 or newer",
+        )
     } else {
         Finding::good("database", format!("PostgreSQL {version}"))
     }];
@@ -87,16 +102,23 @@ async fn server(client: &Client) -> Result<Vec<Finding>, tokio_postgres::Error> 
 
 async fn schema(client: &Client) -> Finding {
     match migrate::status(client).await {
-        Ok(status) if status.is_current() => Finding::good("schema", format!("{} migrations applied", status.applied.len())),
-        Ok(status) => {
-            Finding::problem("schema", format!("{} migrations are pending", status.pending.len()), "rowcall db migrate")
-        }
+        Ok(status) if status.is_current() => Finding::good(
+            "schema",
+            format!("{} migrations applied", status.applied.len()),
+        ),
+        Ok(status) => Finding::problem(
+            "schema",
+            format!("{} migrations are pending", status.pending.len()),
+            "rowcall db migrate",
+        ),
         Err(error) => Finding::problem("schema", error.to_string(), "rowcall db status"),
     }
 }
 
 async fn functions(client: &Client) -> Vec<Finding> {
-    let Ok(status) = migrate::status(client).await else { return Vec::new() };
+    let Ok(status) = migrate::status(client).await else {
+        return Vec::new();
+    };
     status
         .functions
         .iter()
@@ -104,7 +126,10 @@ async fn functions(client: &Client) -> Vec<Finding> {
         .map(|function| {
             Finding::notice(
                 "functions",
-                format!("{} was made by somebody else and has the published defects", function.signature),
+                format!(
+                    "{} was made by somebody else and has the published defects",
+                    function.signature
+                ),
                 "rowcall db migrate --replace-functions   (RealTimeX clients keep working)",
             )
         })
@@ -114,20 +139,31 @@ async fn functions(client: &Client) -> Vec<Finding> {
 async fn captures(client: &Client, app: &App) -> Vec<Finding> {
     let installed = match capture::list(client).await {
         Ok(captures) => captures,
-        Err(error) => return vec![Finding::problem("capture", error.to_string(), "rowcall setup --list")],
+        Err(error) => {
+            return vec![Finding::problem(
+                "capture",
+                error.to_string(),
+                "rowcall setup --list",
+            )];
+        }
     };
     captured_tables(app)
         .into_iter()
         .map(|table: TableName| {
             let check = format!("capture of {table}");
-            let found = installed.iter().find(|one| one.table.as_ref() == Some(&table));
+            let found = installed
+                .iter()
+                .find(|one| one.table.as_ref() == Some(&table));
             if found.is_some_and(|one| one.active && one.source == table.to_string()) {
                 Finding::good(&check, "changes become tasks")
             } else if found.is_some() {
                 let found = "its triggers are disabled, or the table was renamed since";
                 Finding::problem(&check, found, setup::command_for(app, &table))
             } else {
-                let found = format!("app {} handles its changes, but nothing makes them into tasks", app.name);
+                let found = format!(
+                    "app {} handles its changes, but nothing makes them into tasks",
+                    app.name
+                );
                 Finding::problem(&check, found, setup::command_for(app, &table))
             }
         })
@@ -136,9 +172,14 @@ async fn captures(client: &Client, app: &App) -> Vec<Finding> {
 
 async fn attention(client: &Client, max_attempts: u32) -> Option<Finding> {
     let limit = i32::try_from(max_attempts).unwrap_or(i32::MAX);
-    let sql = "select count(*) from public.rtx_activities where status = 'failed' and retry_count >= $1";
+    let sql =
+        "select count(*) from public.rtx_activities where status = 'failed' and retry_count >= $1";
     let count: i64 = client.query_one(sql, &[&limit]).await.ok()?.get(0);
     (count > 0).then(|| {
-        Finding::notice("tasks", format!("{count} failed too often and need a person"), "rowcall task list --attention")
+        Finding::notice(
+            "tasks",
+            format!("{count} failed too often and need a person"),
+            "rowcall task list --attention",
+        )
     })
 }

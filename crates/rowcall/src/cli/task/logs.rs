@@ -40,14 +40,24 @@ impl Logs {
         let mut attempt = self.attempt;
         loop {
             let Some(page) = store.logs(&self.id, None, attempt, after, PAGE)? else {
-                return Err(UserError::new(Exit::NotFound, format!("this machine has run no attempt of task {}", self.id))
-                    .help("`rowcall task show` says which machine did; its logs are there")
-                    .into());
+                return Err(UserError::new(
+                    Exit::NotFound,
+                    format!("this machine has run no attempt of task {}", self.id),
+                )
+                .help("`rowcall task show` says which machine did; its logs are there")
+                .into());
             };
             attempt = Some(page.attempt);
             for line in &page.lines {
-                if let Some(cut) = page.cut.as_ref().filter(|cut| cut.after == after.max(line.seq - 1) && cut.lines > 0) {
-                    output::note(format_args!("… {} lines ({} bytes) are not kept …", cut.lines, cut.bytes));
+                if let Some(cut) = page
+                    .cut
+                    .as_ref()
+                    .filter(|cut| cut.after == after.max(line.seq - 1) && cut.lines > 0)
+                {
+                    output::note(format_args!(
+                        "… {} lines ({} bytes) are not kept …",
+                        cut.lines, cut.bytes
+                    ));
                 }
                 after = line.seq;
                 if self.json {

@@ -41,7 +41,8 @@ pub(crate) async fn record(client: &Client) {
 }
 
 pub(crate) async fn read(client: &Client) -> BTreeMap<Uuid, Vec<Change>> {
-    let sql = "select task, at, status, machine, attempt, locked_at from public.history order by seq";
+    let sql =
+        "select task, at, status, machine, attempt, locked_at from public.history order by seq";
     let mut tasks: BTreeMap<Uuid, Vec<Change>> = BTreeMap::new();
     for row in client.query(sql, &[]).await.expect("the history") {
         tasks.entry(row.get(0)).or_default().push(Change {
@@ -64,8 +65,14 @@ pub(crate) struct Summary {
 }
 
 /// Checks every task's history: leases never overlap, a task is completed exactly once and never touched again.
-pub(crate) fn check(history: &BTreeMap<Uuid, Vec<Change>>, ttl: Duration) -> Result<Summary, String> {
-    let mut summary = Summary { tasks: history.len(), ..Summary::default() };
+pub(crate) fn check(
+    history: &BTreeMap<Uuid, Vec<Change>>,
+    ttl: Duration,
+) -> Result<Summary, String> {
+    let mut summary = Summary {
+        tasks: history.len(),
+        ..Summary::default()
+    };
     for (task, changes) in history {
         let mut holder: Option<Change> = None;
         let mut completed = false;
@@ -92,7 +99,8 @@ pub(crate) fn check(history: &BTreeMap<Uuid, Vec<Change>>, ttl: Duration) -> Res
                     holder = Some(change.clone());
                 }
                 (Some(before), false) => {
-                    let by_holder = before.machine == change.machine && before.attempt == change.attempt;
+                    let by_holder =
+                        before.machine == change.machine && before.attempt == change.attempt;
                     match change.status.as_str() {
                         "completed" if by_holder => completed = true,
                         "completed" => return bad("completed by somebody else than the holder"),
@@ -103,7 +111,9 @@ pub(crate) fn check(history: &BTreeMap<Uuid, Vec<Change>>, ttl: Duration) -> Res
                     }
                     holder = None;
                 }
-                (None, false) if change.status == "completed" => return bad("completed without a lease"),
+                (None, false) if change.status == "completed" => {
+                    return bad("completed without a lease");
+                }
                 (None, false) => {}
             }
         }
@@ -150,16 +160,41 @@ mod tests {
             change(6, "claimed", Some("b"), 2),
             change(7, "completed", Some("b"), 2),
         ]);
-        assert_eq!(summary, Ok(Summary { tasks: 1, claims: 2, recovered: 1 }));
+        assert_eq!(
+            summary,
+            Ok(Summary {
+                tasks: 1,
+                claims: 2,
+                recovered: 1
+            })
+        );
     }
 
     #[test]
     fn every_broken_promise_is_found() {
         for (changes, part) in [
             (vec![change(0, "pending", None, 0)], "was lost"),
-            (vec![change(0, "claimed", Some("a"), 1), change(1, "claimed", Some("b"), 2)], "two leases overlap"),
-            (vec![change(0, "claimed", Some("a"), 1), change(1, "completed", Some("b"), 1)], "somebody else"),
-            (vec![change(0, "claimed", Some("a"), 1), change(1, "completed", Some("a"), 2)], "somebody else"),
+            (
+                vec![
+                    change(0, "claimed", Some("a"), 1),
+                    change(1, "claimed", Some("b"), 2),
+                ],
+                "two leases overlap",
+            ),
+            (
+                vec![
+                    change(0, "claimed", Some("a"), 1),
+                    change(1, "completed", Some("b"), 1),
+                ],
+                "somebody else",
+            ),
+            (
+                vec![
+                    change(0, "claimed", Some("a"), 1),
+                    change(1, "completed", Some("a"), 2),
+                ],
+                "somebody else",
+            ),
             (
                 vec![
                     change(0, "claimed", Some("a"), 1),
@@ -168,7 +203,10 @@ mod tests {
                 ],
                 "after it was completed",
             ),
-            (vec![change(0, "completed", Some("a"), 1)], "without a lease"),
+            (
+                vec![change(0, "completed", Some("a"), 1)],
+                "without a lease",
+            ),
         ] {
             let found = checked(&changes).unwrap_err();
             assert!(found.contains(part), "{part}: {found}");

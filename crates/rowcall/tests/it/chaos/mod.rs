@@ -26,9 +26,17 @@ struct Size {
 
 fn size() -> Size {
     if std::env::var_os(FULL).is_some() {
-        Size { daemons: 8, tasks: 10_000, kills: 2 }
+        Size {
+            daemons: 8,
+            tasks: 10_000,
+            kills: 2,
+        }
     } else {
-        Size { daemons: 3, tasks: 300, kills: 1 }
+        Size {
+            daemons: 3,
+            tasks: 300,
+            kills: 1,
+        }
     }
 }
 
@@ -61,7 +69,7 @@ for line in sys.stdin:
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_daemons_and_a_restarted_database_lose_nothing() {
     let size = size();
-    let mut server = PrivateCluster::start().await;
+    let server = PrivateCluster::start().await;
     let url = server.url_of("postgres");
     let db = Database::at(&url).await;
     history::record(&db.client).await;
@@ -88,9 +96,13 @@ async fn killed_daemons_and_a_restarted_database_lose_nothing() {
     for daemon in daemons {
         daemon.stop().await;
     }
-    let summary = history::check(&history::read(&db.client).await, TTL).unwrap_or_else(|broken| panic!("{broken}"));
+    let summary = history::check(&history::read(&db.client).await, TTL)
+        .unwrap_or_else(|broken| panic!("{broken}"));
     assert_eq!(i32::try_from(summary.tasks), Ok(size.tasks));
-    eprintln!("{} daemons, {} kills, 1 database crash, {seconds:.1} s: {summary:?}", size.daemons, size.kills);
+    eprintln!(
+        "{} daemons, {} kills, 1 database crash, {seconds:.1} s: {summary:?}",
+        size.daemons, size.kills
+    );
 }
 
 async fn insert(db: &Database, tasks: i32) {
@@ -101,8 +113,17 @@ async fn insert(db: &Database, tasks: i32) {
 async fn wait_for_completed(db: &Database, count: i64) {
     until("enough tasks are completed", async || {
         let sql = "select count(*) from public.rtx_activities where status = 'completed'";
-        let done: i64 = db.client.query_one(sql, &[]).await.map_err(|error| error.to_string())?.get(0);
-        if done >= count { Ok(()) } else { Err(format!("{done} of {count}")) }
+        let done: i64 = db
+            .client
+            .query_one(sql, &[])
+            .await
+            .map_err(|error| error.to_string())?
+            .get(0);
+        if done >= count {
+            Ok(())
+        } else {
+            Err(format!("{done} of {count}"))
+        }
     })
     .await;
 }

@@ -19,8 +19,14 @@ use super::{PATIENCE, until};
 /// The built program with a clean environment.
 pub(crate) fn command(data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rowcall"));
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", data_dir);
-    command.current_dir(data_dir).args(["--data-dir"]).arg(data_dir);
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", data_dir);
+    command
+        .current_dir(data_dir)
+        .args(["--data-dir"])
+        .arg(data_dir);
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }
@@ -47,14 +53,19 @@ impl Daemon {
     }
 
     /// The same with configuration variables on top.
-    pub(crate) async fn start_with(name: &str, url: &str, app: &Value, env: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start_with(
+        name: &str,
+        url: &str,
+        app: &Value,
+        env: &[(&str, &str)],
+    ) -> Self {
         let dir = scratch_dir();
-        let daemon = Self::spawn(name, url, app, env, dir).await;
+        let daemon = Self::spawn(name, url, app, env, dir);
         daemon.ready().await;
         daemon
     }
 
-    async fn spawn(name: &str, url: &str, app: &Value, env: &[(&str, &str)], dir: TempDir) -> Self {
+    fn spawn(name: &str, url: &str, app: &Value, env: &[(&str, &str)], dir: TempDir) -> Self {
         let manifest = dir.path().join("app.json");
         std::fs::write(&manifest, app.to_string()).expect("the manifest");
         let log = std::fs::File::create(dir.path().join("daemon.log")).expect("a log");
@@ -73,28 +84,40 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .expect("the daemon starts");
-        Self { child, dir, name: name.to_owned() }
+        Self {
+            child,
+            dir,
+            name: name.to_owned(),
+        }
     }
 
     /// Starts the same daemon again after its end: same data, same name.
     pub(crate) async fn start_again(self, url: &str, app: &Value) -> Self {
-        let Self { mut child, dir, name } = self;
+        let Self {
+            mut child,
+            dir,
+            name,
+        } = self;
         child.wait().await.expect("it has ended");
-        let daemon = Self::spawn(&name, url, app, &[], dir).await;
+        let daemon = Self::spawn(&name, url, app, &[], dir);
         daemon.ready().await;
         daemon
     }
 
     async fn ready(&self) {
-        until("the daemon is up", async || {
-            match self.run_file() {
-                Some(file) if self.pid() == file["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()) => {
-                    let port = file["api_port"].as_u64().unwrap_or_default();
-                    let ping = reqwest_client().get(format!("http://127.0.0.1:{port}/api/ping")).send().await;
-                    ping.map(drop).map_err(|error| format!("{error}: {}", self.log()))
-                }
-                _ => Err(self.log()),
+        until("the daemon is up", async || match self.run_file() {
+            Some(file)
+                if self.pid() == file["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()) =>
+            {
+                let port = file["api_port"].as_u64().unwrap_or_default();
+                let ping = reqwest_client()
+                    .get(format!("http://127.0.0.1:{port}/api/ping"))
+                    .send()
+                    .await;
+                ping.map(drop)
+                    .map_err(|error| format!("{error}: {}", self.log()))
             }
+            _ => Err(self.log()),
         })
         .await;
     }
@@ -129,7 +152,11 @@ impl Daemon {
     }
 
     /// Posts JSON text to the webhook of a task.
-    pub(crate) async fn report(&self, task: impl std::fmt::Display, body: impl Into<reqwest::Body>) -> (u16, Value) {
+    pub(crate) async fn report(
+        &self,
+        task: impl std::fmt::Display,
+        body: impl Into<reqwest::Body>,
+    ) -> (u16, Value) {
         let url = format!("{}/api/external-tasks/{task}/webhook", self.api());
         let answer = reqwest_client()
             .post(url)
@@ -145,7 +172,10 @@ impl Daemon {
     /// Stops it softly and waits.
     pub(crate) async fn stop(mut self) {
         self.signal(Signal::SIGTERM);
-        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it stops").expect("its status");
+        let status = tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("it stops")
+            .expect("its status");
         assert!(status.success(), "{status}: {}", self.log());
     }
 }
@@ -154,7 +184,11 @@ impl Daemon {
 fn reqwest_client() -> reqwest::Client {
     // Only the first call of a process installs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().expect("a client")
+    reqwest::Client::builder()
+        .timeout(PATIENCE)
+        .no_proxy()
+        .build()
+        .expect("a client")
 }
 
 /// An app whose tasks a shell script handles: rows written into `rtx_activities` directly.

@@ -37,13 +37,24 @@ impl Database {
 
     /// A database that somebody else runs.
     pub(crate) async fn at(url: &str) -> Self {
-        let client = rowcall_backend::postgres::connect(url).await.expect("the database answers");
+        let client = rowcall_backend::postgres::connect(url)
+            .await
+            .expect("the database answers");
         Self::prepare(client, url.to_owned(), None).await
     }
 
     async fn prepare(mut client: Client, url: String, db: Option<TestDb>) -> Self {
-        rowcall_backend::migrate::apply(&mut client, Default::default()).await.expect("the schema is prepared");
-        Self { client, url, _db: db }
+        rowcall_backend::migrate::apply(
+            &mut client,
+            rowcall_backend::migrate::MigrateOptions::default(),
+        )
+        .await
+        .expect("the schema is prepared");
+        Self {
+            client,
+            url,
+            _db: db,
+        }
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -53,18 +64,25 @@ impl Database {
     /// A row written directly into the table of tasks.
     pub(crate) async fn add_task(&self, raw_data: &Value) -> Uuid {
         let sql = "insert into public.rtx_activities (raw_data) values ($1) returning id";
-        self.client.query_one(sql, &[raw_data]).await.expect("a task").get(0)
+        self.client
+            .query_one(sql, &[raw_data])
+            .await
+            .expect("a task")
+            .get(0)
     }
 
     pub(crate) async fn task(&self, id: Uuid) -> Row {
-        self.tasks("where id = $1", &[&id]).await.pop().expect("the task is there")
+        self.tasks("where id = $1", &[&id])
+            .await
+            .pop()
+            .expect("the task is there")
     }
 
-    pub(crate) async fn all_tasks(&self) -> Vec<Row> {
-        self.tasks("order by created_at, id", &[]).await
-    }
-
-    async fn tasks(&self, rest: &str, parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> Vec<Row> {
+    async fn tasks(
+        &self,
+        rest: &str,
+        parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Vec<Row> {
         let sql = format!(
             "select id, status, locked_by, attempt, retry_count, error_message, result from public.rtx_activities {rest}"
         );
@@ -87,7 +105,11 @@ impl Database {
     pub(crate) fn becomes(&self, id: Uuid, status: &str) -> impl Future<Output = Row> {
         until(status, move || async move {
             let row = self.task(id).await;
-            if row.status == status { Ok(row) } else { Err(row) }
+            if row.status == status {
+                Ok(row)
+            } else {
+                Err(row)
+            }
         })
     }
 }

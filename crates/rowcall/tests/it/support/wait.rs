@@ -5,7 +5,7 @@ use std::{fmt::Debug, future::Future, panic::Location, time::Duration};
 use tokio::time::Instant;
 
 /// The limit: far above what anything here takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How often a condition that nobody announces is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -23,7 +23,9 @@ pub(crate) fn until<T, S: Debug, F: Future<Output = Result<T, S>>>(
             match found().await {
                 Ok(value) => return value,
                 Err(seen) if Instant::now() >= deadline => {
-                    panic!("{caller}: {what} did not happen within {PATIENCE:?}; last seen: {seen:?}")
+                    panic!(
+                        "{caller}: {what} did not happen within {PATIENCE:?}; last seen: {seen:?}"
+                    )
                 }
                 Err(_) => tokio::time::sleep(LOOK_EVERY).await,
             }
