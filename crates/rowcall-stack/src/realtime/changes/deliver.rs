@@ -11,6 +11,7 @@ use super::plan::{Place, Plan};
 use super::predicate::Verdict;
 use super::question::{Asked, Questions};
 use super::record::{Change, Seen};
+use super::settle::Transactions;
 use super::visibility::{self, Check, Sight};
 use crate::realtime::database::{Database, QueryError};
 use crate::realtime::limits::Limits;
@@ -43,6 +44,7 @@ pub(crate) async fn resolve(
     database: &Database,
     limits: &Limits,
     batch: &[Planned<'_>],
+    transactions: &mut Transactions,
 ) -> Result<Resolved, QueryError> {
     let mut questions = Questions::default();
     let matched: Vec<Vec<Matched>> = batch
@@ -85,6 +87,7 @@ pub(crate) async fn resolve(
     let sights = if checks.is_empty() {
         Vec::new()
     } else {
+        transactions.settle(database).await?;
         visibility::check(database, limits.visibility_connections, &checks).await?
     };
     let places = batch

@@ -17,6 +17,7 @@ use super::position::Position;
 use super::record::{Change, Row};
 use super::relation::Relation;
 use super::ring::Ring;
+use super::settle::Transactions;
 use super::subscription::{Audience, Interest, Outdated, Registry, Subscription};
 use crate::realtime::database::QueryError;
 use crate::realtime::message::Body;
@@ -30,6 +31,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Placed {
     pub(crate) position: Position,
+    /// Id of the transaction, without its epoch.
+    pub(crate) transaction: u32,
     pub(crate) committed_at: Timestamp,
     pub(crate) message: Message,
 }
@@ -83,8 +86,9 @@ impl Dispatcher {
     /// Handles a batch. Comes back when everything is queued for its receivers; until the database can be asked, it waits.
     pub(crate) async fn process(&mut self, batch: Vec<Placed>) {
         let mut changes = Vec::with_capacity(batch.len());
+        let mut transactions = Transactions::of(&batch);
         for placed in batch {
-            self.prepare(placed, &mut changes).await;
+            self.prepare(placed, &mut transactions, &mut changes).await;
         }
         if changes.is_empty() {
             return;
@@ -99,17 +103,17 @@ impl Dispatcher {
             .filter(|(_, plan)| !plan.is_empty())
             .map(|(change, plan)| (&**change, &**plan))
             .collect();
-        self.deliver(&planned).await;
+        self.deliver(&planned, &mut transactions).await;
         for change in changes {
             self.ring.push(change);
         }
     }
 
-    async fn deliver(&self, planned: &[Planned<'_>]) {
+    async fn deliver(&self, planned: &[Planned<'_>], transactions: &mut Transactions) {
         let limits = &self.state.limits;
         for batch in planned.chunks(limits.visibility_batch.max(1)) {
             let resolved = loop {
-                match deliver::resolve(&self.state.database, limits, batch).await {
+                match deliver::resolve(&self.state.database, limits, batch, transactions).await {
                     Ok(resolved) => break resolved,
                     Err(error) => {
                         self.pause("row level security cannot be checked", &error)
@@ -128,7 +132,12 @@ impl Dispatcher {
     }
 
     /// Takes one message in: tables are noted, broadcasts are sent, changes are collected.
-    async fn prepare(&mut self, placed: Placed, changes: &mut Vec<Arc<Change>>) {
+    async fn prepare(
+        &mut self,
+        placed: Placed,
+        transactions: &mut Transactions,
+        changes: &mut Vec<Arc<Change>>,
+    ) {
         let (oid, row) = match placed.message {
             Message::Relation(message) => {
                 self.tables.insert(
@@ -154,7 +163,7 @@ impl Dispatcher {
             self.broadcast(&table.message, new, placed.position.commit)
                 .await;
         }
-        let Some(relation) = self.relation(oid).await else {
+        let Some(relation) = self.relation(oid, transactions).await else {
             return;
         };
         if relation.is_published {
@@ -168,7 +177,11 @@ impl Dispatcher {
     }
 
     /// The table, loaded once for each description. When it was loaded just now, channels that wait for it are subscribed.
-    async fn relation(&mut self, oid: u32) -> Option<Arc<Relation>> {
+    async fn relation(
+        &mut self,
+        oid: u32,
+        transactions: &mut Transactions,
+    ) -> Option<Arc<Relation>> {
         let table = self.tables.get(&oid)?;
         match &table.relation {
             Loaded::NotYet => {}
@@ -177,6 +190,8 @@ impl Dispatcher {
         }
         let relation = loop {
             let load = async {
+                // The table may have been made or changed in the transaction at hand.
+                transactions.settle(&self.state.database).await?;
                 let client = self.state.database.check_connection().await?;
                 Ok::<_, QueryError>(Relation::load(&client, &table.message).await?)
             };
@@ -330,7 +345,8 @@ impl Dispatcher {
             .map(|change| (&**change, &*plans[&Arc::as_ptr(&change.relation).addr()]))
             .filter(|(_, plan)| !plan.is_empty())
             .collect();
-        self.deliver(&planned).await;
+        // All of it was handled before, so it is long settled.
+        self.deliver(&planned, &mut Transactions::default()).await;
         self.state.go_live(audience, subscription);
     }
 

@@ -17,6 +17,7 @@ mod reader;
 mod record;
 mod relation;
 mod ring;
+mod settle;
 mod slot;
 mod subscribe;
 mod subscription;

@@ -81,6 +81,7 @@ struct Reader {
 /// The transaction whose changes are coming.
 #[derive(Default)]
 struct Transaction {
+    id: u32,
     commit: u64,
     committed_at: Timestamp,
     changes: u32,
@@ -177,9 +178,10 @@ impl Reader {
             ReplicationEvent::Begin {
                 final_lsn,
                 commit_time_micros,
-                ..
+                xid,
             } => {
                 *transaction = Transaction {
+                    id: xid,
                     commit: final_lsn.as_u64(),
                     committed_at: timestamp(commit_time_micros),
                     changes: 0,
@@ -208,6 +210,7 @@ impl Reader {
                 batch.bytes += bytes;
                 batch.messages.push(Placed {
                     position,
+                    transaction: transaction.id,
                     committed_at: transaction.committed_at,
                     message,
                 });

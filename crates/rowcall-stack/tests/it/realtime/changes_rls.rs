@@ -246,3 +246,48 @@ async fn a_role_without_rights_on_the_schema_sees_nothing() {
     assert_eq!(refused["errors"], json!(["Error 401: Unauthorized"]));
     assert_eq!(refused["record"], json!({}));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_looked_up_only_when_their_commit_is_seen_by_all() {
+    let server = server(NOTES).await;
+    server
+        .execute("create policy everybody on public.notes for select to anon using (id >= 0)")
+        .await;
+    let mut anon = Client::anon(&server).await;
+    anon.join_changes("realtime:notes", notes()).await;
+    // Each commit is decoded a moment before other sessions see it; one in many would be looked up too early.
+    for n in 0..1_500 {
+        server
+            .sql
+            .execute("insert into notes values ($1)", &[&n])
+            .await
+            .unwrap();
+    }
+    for n in 0..1_500 {
+        assert_eq!(anon.change().await["record"]["id"], n);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_made_and_filled_in_one_transaction_is_read() {
+    let server = Server::start().await;
+    let mut client = Client::anon(&server).await;
+    client
+        .join_changes(
+            "realtime:all",
+            json!([{"event": "INSERT", "schema": "public"}]),
+        )
+        .await;
+    for n in 0..20 {
+        server
+            .execute(&format!(
+                "begin; create table public.t{n} (id int primary key);
+                 alter publication supabase_realtime add table public.t{n};
+                 insert into public.t{n} values ({n}); commit"
+            ))
+            .await;
+    }
+    for n in 0..20 {
+        assert_eq!(client.change().await["record"]["id"], n);
+    }
+}
