@@ -55,24 +55,28 @@ pub(crate) async fn resolve(
         let client = database.check_connection().await?;
         questions.answer(&client).await?;
     }
+    let keys: Vec<Option<Vec<&str>>> = batch
+        .iter()
+        .map(|(change, _)| change.current_key())
+        .collect();
     let mut checks: Vec<Check<'_>> = Vec::new();
-    // (plan, group) to its check; (change, group) to the row in that check.
     let mut check_of: HashMap<(usize, usize), usize> = HashMap::new();
-    let mut row_of: HashMap<(usize, usize), (usize, usize)> = HashMap::new();
-    for (number, ((change, plan), matched)) in batch.iter().zip(&matched).enumerate() {
-        let Some(key) = change.current_key() else {
-            continue;
-        };
-        for one in matched {
-            let Some(group) = plan.places[one.place].group else {
-                continue;
-            };
-            if row_of.contains_key(&(number, group)) || !holds(&questions, one) {
-                continue;
-            }
-            let check = *check_of
-                .entry((std::ptr::from_ref(*plan).addr(), group))
-                .or_insert_with(|| {
+    // For each change and group the check and its row.
+    let mut rows: Vec<Vec<Option<(usize, usize)>>> = Vec::with_capacity(batch.len());
+    for (((change, plan), matched), key) in batch.iter().zip(&matched).zip(&keys) {
+        let mut row_of = vec![None; plan.groups.len()];
+        if let Some(key) = key
+            && change.kind() != ChangeEvent::Delete
+        {
+            for one in matched {
+                let Some(group) = plan.places[one.place].group else {
+                    continue;
+                };
+                if row_of[group].is_some() || !holds(&questions, one) {
+                    continue;
+                }
+                let plan_and_group = (std::ptr::from_ref(*plan).addr(), group);
+                let check = *check_of.entry(plan_and_group).or_insert_with(|| {
                     checks.push(Check {
                         relation: &plan.relation,
                         identity: &plan.groups[group],
@@ -80,9 +84,11 @@ pub(crate) async fn resolve(
                     });
                     checks.len() - 1
                 });
-            row_of.insert((number, group), (check, checks[check].keys.len()));
-            checks[check].keys.push(key.clone());
+                row_of[group] = Some((check, checks[check].keys.len()));
+                checks[check].keys.push(key);
+            }
         }
+        rows.push(row_of);
     }
     let sights = if checks.is_empty() {
         Vec::new()
@@ -93,16 +99,16 @@ pub(crate) async fn resolve(
     let places = batch
         .iter()
         .zip(&matched)
-        .enumerate()
-        .map(|(number, ((change, plan), matched))| {
+        .zip(&rows)
+        .map(|(((change, plan), matched), row_of)| {
             let sight = |place: &Place| match place.group {
                 // Deletes are not checked: there is no row left to look at.
                 None => Sight::Visible,
                 Some(_) if change.kind() == ChangeEvent::Delete => Sight::Visible,
-                Some(group) => match row_of.get(&(number, group)) {
-                    Some(&(check, row)) => sights[check][row],
-                    None => Sight::Hidden,
-                },
+                Some(group) => row_of[group]
+                    .map_or(Sight::Hidden, |(check, row): (usize, usize)| {
+                        sights[check][row]
+                    }),
             };
             matched
                 .iter()

@@ -1,14 +1,16 @@
 //! Row level security: which rows of a batch a role with its claims may see.
 //!
-//! One query per group and batch, each in a transaction of its own that is rolled back, all of them pipelined over a few
-//! connections. A policy that raises fails its own group only; then its rows are tried one by one, so that a row on which it
-//! raises hides no other.
+//! One query per group and batch, pipelined over a few connections, in transactions that are rolled back. A policy that raises
+//! ends its transaction; the groups after it are then checked each in a transaction of its own, and the rows of the group
+//! that raised one by one, so that it hides nothing from others, nor the rows on which it does not raise.
 
 use std::sync::Arc;
 
 use deadpool_postgres::Object;
-use futures_util::future::{join_all, try_join_all};
-use tokio_postgres::Statement;
+use futures_util::future::{maybe_done, try_join_all};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
 
 use super::relation::Relation;
 use crate::realtime::database::{Database, QueryError};
@@ -31,7 +33,7 @@ pub(crate) struct Check<'a> {
     pub(crate) relation: &'a Relation,
     pub(crate) identity: &'a Arc<Identity>,
     /// Primary keys as text.
-    pub(crate) keys: Vec<Vec<&'a str>>,
+    pub(crate) keys: Vec<&'a [&'a str]>,
 }
 
 /// The query: which of the rows with these primary keys there are. `lateral` with `limit` makes each key one index lookup,
@@ -85,17 +87,110 @@ async fn check_part(
     for check in checks {
         statements.push(prepare(&client, check.relation).await?);
     }
-    let groups = checks
+    let groups: Vec<Group<'_>> = checks
         .iter()
         .zip(&statements)
-        .map(|(check, statement)| async {
-            match statement {
-                Some(statement) => check_group(&client, &settings, statement, check).await,
-                None => Ok(vec![Sight::Hidden; check.keys.len()]),
-            }
+        .map(|(check, statement)| Group {
+            check,
+            statement: statement.as_ref(),
+            columns: columns(&check.keys),
+        })
+        .collect();
+    let mut sights = together(&client, &settings, &groups).await?;
+    // What comes after a policy that raised was not evaluated; one by one it is.
+    for group in &groups[sights.len()..] {
+        sights.push(match group.statement {
+            Some(statement) => check_group(&client, &settings, statement, group.check).await?,
+            None => vec![Sight::Hidden; group.check.keys.len()],
         });
-    // Each sends its four messages when it is first polled, so groups do not mix on the wire.
-    join_all(groups).await.into_iter().collect()
+    }
+    Ok(sights)
+}
+
+/// One check with what the query needs.
+struct Group<'a> {
+    check: &'a Check<'a>,
+    /// `None` when the table is gone.
+    statement: Option<&'a Statement>,
+    columns: Vec<Vec<&'a str>>,
+}
+
+/// The keys by column, as the query takes them.
+fn columns<'a>(keys: &[&'a [&'a str]]) -> Vec<Vec<&'a str>> {
+    let width = keys.first().map_or(0, |key| key.len());
+    (0..width)
+        .map(|column| keys.iter().map(|key| key[column]).collect())
+        .collect()
+}
+
+fn parameters<'a>(columns: &'a [Vec<&str>]) -> Vec<&'a (dyn ToSql + Sync)> {
+    columns
+        .iter()
+        .map(|column| column as &(dyn ToSql + Sync))
+        .collect()
+}
+
+/// Makes all checks in one transaction and one round trip, up to the first policy that raises: the answers until there.
+async fn together(
+    client: &Object,
+    settings: &Statement,
+    groups: &[Group<'_>],
+) -> Result<Vec<Vec<Sight>>, QueryError> {
+    let begin = client.batch_execute("begin");
+    let asked = groups.iter().map(|group| async move {
+        let Some(statement) = group.statement else {
+            return Ok(Vec::new());
+        };
+        let identity = group.check.identity;
+        let (role, claims) = (&*identity.role, &*identity.claims);
+        let set_parameters: [&(dyn ToSql + Sync); 2] = [&role, &claims];
+        let parameters = parameters(&group.columns);
+        let (set, rows) = tokio::join!(
+            biased;
+            client.execute(settings, &set_parameters),
+            client.query(statement, &parameters),
+        );
+        set.and(rows)
+    });
+    let rollback = client.batch_execute("rollback");
+    // Each sends its messages when it is first polled, so they have to be polled in order: first all of them once, then each
+    // until its answer is there.
+    let mut begin = std::pin::pin!(maybe_done(begin));
+    let mut asked: Vec<_> = asked.map(|one| Box::pin(maybe_done(one))).collect();
+    let mut rollback = std::pin::pin!(maybe_done(rollback));
+    let _ = futures_util::poll!(begin.as_mut());
+    for one in &mut asked {
+        let _ = futures_util::poll!(one.as_mut());
+    }
+    let _ = futures_util::poll!(rollback.as_mut());
+    begin.as_mut().await;
+    begin.as_mut().take_output().expect("it was awaited")?;
+    let mut sights = Vec::with_capacity(groups.len());
+    let mut has_raised = false;
+    for (group, one) in groups.iter().zip(&mut asked) {
+        one.as_mut().await;
+        match one.as_mut().take_output().expect("it was awaited") {
+            Ok(rows) if !has_raised => sights.push(visible(group.check.keys.len(), &rows)),
+            Ok(_) => {}
+            Err(error) if error.as_db_error().is_some() => has_raised = true,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    rollback.as_mut().await;
+    rollback.as_mut().take_output().expect("it was awaited")?;
+    Ok(sights)
+}
+
+/// What the query's answer says of `keys` rows.
+fn visible(keys: usize, rows: &[Row]) -> Vec<Sight> {
+    let mut sights = vec![Sight::Hidden; keys];
+    for row in rows {
+        let place = usize::try_from(row.get::<_, i64>(0) - 1).ok();
+        if let Some(sight) = place.and_then(|place| sights.get_mut(place)) {
+            *sight = Sight::Visible;
+        }
+    }
+    sights
 }
 
 /// Prepares the query; `None` when the table is gone or not what it was.
@@ -110,62 +205,50 @@ async fn prepare(client: &Object, relation: &Relation) -> Result<Option<Statemen
     }
 }
 
+/// Makes one check in a transaction of its own, and row by row where a policy raises.
 async fn check_group(
     client: &Object,
     settings: &Statement,
     statement: &Statement,
     check: &Check<'_>,
 ) -> Result<Vec<Sight>, QueryError> {
-    let mut sights = vec![Sight::Hidden; check.keys.len()];
     match run(client, settings, statement, check.identity, &check.keys).await? {
-        Ok(visible) => {
-            for row in visible {
-                if let Some(sight) = sights.get_mut(row) {
-                    *sight = Sight::Visible;
-                }
-            }
-        }
+        Ok(sights) => return Ok(sights),
         Err(error) if check.keys.len() > 1 => {
             tracing::warn!(
                 error,
                 table = check.relation.table,
                 "a policy raised; rows are checked one by one"
             );
-            for (key, sight) in check.keys.iter().zip(&mut sights) {
-                let key = std::slice::from_ref(key);
-                *sight = match run(client, settings, statement, check.identity, key).await? {
-                    Ok(visible) if visible.is_empty() => Sight::Hidden,
-                    Ok(_) => Sight::Visible,
-                    Err(_) => Sight::Failed,
-                };
-            }
         }
         Err(error) => {
             tracing::warn!(error, table = check.relation.table, "a policy raised");
-            sights.fill(Sight::Failed);
+            return Ok(vec![Sight::Failed]);
+        }
+    }
+    let mut sights = Vec::with_capacity(check.keys.len());
+    for key in &check.keys {
+        let key = std::slice::from_ref(key);
+        match run(client, settings, statement, check.identity, key).await? {
+            Ok(one) => sights.extend(one),
+            Err(_) => sights.push(Sight::Failed),
         }
     }
     Ok(sights)
 }
 
-/// Runs the query as the identity: places of the visible rows, or what a policy raised.
+/// Runs the query as the identity; the inner error is what a policy raised.
 async fn run(
     client: &Object,
     settings: &Statement,
     statement: &Statement,
     identity: &Identity,
-    keys: &[Vec<&str>],
-) -> Result<Result<Vec<usize>, String>, QueryError> {
-    let width = keys.first().map_or(0, Vec::len);
-    let columns: Vec<Vec<&str>> = (0..width)
-        .map(|column| keys.iter().map(|key| key[column]).collect())
-        .collect();
-    let parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = columns
-        .iter()
-        .map(|column| column as &(dyn tokio_postgres::types::ToSql + Sync))
-        .collect();
+    keys: &[&[&str]],
+) -> Result<Result<Vec<Sight>, String>, QueryError> {
+    let columns = columns(keys);
+    let parameters = parameters(&columns);
     let (role, claims) = (&*identity.role, &*identity.claims);
-    let set_parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&role, &claims];
+    let set_parameters: [&(dyn ToSql + Sync); 2] = [&role, &claims];
     let (begin, set, answer, _) = tokio::join!(
         biased;
         client.batch_execute("begin"),
@@ -174,18 +257,13 @@ async fn run(
         client.batch_execute("rollback"),
     );
     begin?;
-    let answer = match set {
-        Ok(_) => answer,
-        Err(error) => Err(error),
-    };
-    match answer {
-        Ok(rows) => Ok(Ok(rows
-            .iter()
-            .filter_map(|row| usize::try_from(row.get::<_, i64>(0) - 1).ok())
-            .collect())),
+    match set.and(answer) {
+        Ok(rows) => Ok(Ok(visible(keys.len(), &rows))),
         Err(error) => match error.as_db_error() {
             // A role without rights on the table or its schema sees nothing; that is no failure.
-            Some(database) if database.code().code() == "42501" => Ok(Ok(Vec::new())),
+            Some(database) if *database.code() == SqlState::INSUFFICIENT_PRIVILEGE => {
+                Ok(Ok(vec![Sight::Hidden; keys.len()]))
+            }
             Some(database) => Ok(Err(database.message().to_owned())),
             None => Err(error.into()),
         },
