@@ -66,6 +66,26 @@ pub struct RealtimeSettings {
     pub private_only: bool,
 }
 
+impl RealtimeSettings {
+    async fn start(
+        self,
+        database_url: String,
+        keys: &Keys,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Realtime, RealtimeError> {
+        Realtime::start(RealtimeConfig {
+            database_url,
+            keys: Arc::new(keys.clone()),
+            clock: Arc::clone(clock),
+            ids: self.ids,
+            limits: self.limits,
+            slot: self.slot,
+            private_only: self.private_only,
+        })
+        .await
+    }
+}
+
 impl StackConfig {
     /// The usual stack: loopback, port 54321, the defaults of `supabase start`.
     pub fn new(database_url: impl Into<String>, keys: Keys, clock: Arc<dyn Clock>) -> Self {
@@ -175,18 +195,11 @@ impl Stack {
         });
         let realtime = match config.realtime {
             None => None,
-            Some(settings) => {
-                let started = Realtime::start(RealtimeConfig {
-                    database_url: config.database_url,
-                    keys: Arc::new(config.keys.clone()),
-                    clock: Arc::clone(&config.clock),
-                    ids: settings.ids,
-                    limits: settings.limits,
-                    slot: settings.slot,
-                    private_only: settings.private_only,
-                });
-                Some(started.await?)
-            }
+            Some(settings) => Some(
+                settings
+                    .start(config.database_url, &config.keys, &config.clock)
+                    .await?,
+            ),
         };
         if !rest.ready(READY_WAIT).await {
             rest.stop().await;

@@ -196,3 +196,48 @@ create function public.computed_client(p public.projects) returns setof public.c
   as 'select * from public.clients where id = p.client_id';
 create function public.computed_projects(c public.clients) returns setof public.projects language sql stable
   as 'select * from public.projects where client_id = c.id';
+
+-- Corners: composite and nested types, functions that return tables of another schema, triggers, defaults by function.
+create type public.point2 as (x int, y int);
+create table public.shapes (
+  id uuid primary key default gen_random_uuid(),
+  spot public.point2,
+  path public.point2[],
+  moods public.mood[],
+  grid int[][],
+  code char(3),
+  short varchar(5),
+  blob bytea,
+  span interval,
+  address inet,
+  doc xml,
+  made timestamptz not null default now(),
+  doubled int generated always as (((spot).x * 2)) stored
+);
+create table public.audited (id int primary key, note text, by_role text);
+create function public.audit() returns trigger language plpgsql as $$ begin new.by_role := current_user; return new; end $$;
+create trigger audit before insert or update on public.audited for each row execute function public.audit();
+create view public.safe_audited with (security_barrier) as select id, note from public.audited;
+create function public.safe_audited_write() returns trigger language plpgsql as $$
+begin
+  if tg_op = 'INSERT' then
+    insert into public.audited (id, note) values (new.id, new.note);
+    return new;
+  end if;
+  delete from public.audited where id = old.id;
+  return old;
+end $$;
+create trigger write instead of insert or delete on public.safe_audited for each row execute function public.safe_audited_write();
+create function other.clients_of_public() returns setof public.clients language sql stable as 'select * from public.clients';
+create function other.things_again() returns setof other.things language sql stable as 'select * from other.things';
+grant execute on all functions in schema other to anon;
+create function public.records() returns setof record language sql stable as 'select 1, 2';
+create function public.enum_arg(m public.mood) returns text language sql immutable as 'select m::text';
+create function public.many_defaults(a int default 1, b text default 'b', c jsonb default '{}') returns jsonb language sql immutable
+  as $$ select jsonb_build_object('a', a, 'b', b, 'c', c) $$;
+create function public.inout_params(inout a int, inout b int default 5) language sql immutable as 'select a + 1, b + 1';
+create function public.single_out(out result text) language sql immutable as $$ select 'r' $$;
+create function public.table_of_one() returns table (only_one int) language sql immutable as 'select 1 union all select 2';
+create function public."Odd-Fn"("Arg One" int) returns int language sql immutable as 'select "Arg One"';
+create procedure public.a_procedure() language sql as '';
+create function public.returns_trigger() returns trigger language plpgsql as 'begin return new; end';

@@ -4,6 +4,7 @@ mod auth_roles;
 mod bootstrap;
 mod calls;
 mod clients;
+mod corners;
 mod embeds;
 mod errors;
 mod faults;
