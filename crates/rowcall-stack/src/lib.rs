@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod bootstrap;
 pub mod cluster;
+pub mod drain;
 pub mod gateway;
 mod listen;
 pub mod realtime;

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::drain::Drained;
 use crate::gateway::Gateway;
 
 /// The most connections at once; Realtime's sockets are among them.
@@ -106,7 +106,7 @@ async fn connection(
     let service = service_fn(move |request: Request<Incoming>| {
         let app = Arc::clone(&app);
         async move {
-            let mut request = request.map(Body::new);
+            let mut request = request.map(Drained::body);
             request.extensions_mut().insert(Peer(peer));
             Ok::<_, Infallible>(app.answer(request).await)
         }

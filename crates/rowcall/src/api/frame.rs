@@ -15,6 +15,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
+use rowcall_stack::drain::Drained;
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 use super::{
@@ -69,7 +70,12 @@ pub(super) fn around(routes: Router, neighbours: Neighbours, answers: Arc<Answer
     // Layers of a router run after it has chosen a route; this one must run before.
     Router::new()
         .fallback_service(inner)
+        .layer(middleware::map_request(unread_bodies))
         .layer(middleware::from_fn(collapse_slashes))
+}
+
+async fn unread_bodies(request: Request) -> Request {
+    request.map(Drained::body)
 }
 
 async fn count(State(answers): State<Arc<Answers>>, request: Request, next: Next) -> Response {
