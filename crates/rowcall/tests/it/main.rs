@@ -1,5 +1,6 @@
 //! Tests of the binary as its users meet it: real daemons, real databases, real agents.
 
+mod api;
 mod chaos;
 mod cli;
 mod dependencies;

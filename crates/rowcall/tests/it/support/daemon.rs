@@ -110,7 +110,7 @@ impl Daemon {
                 if self.pid() == file["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()) =>
             {
                 let port = file["api_port"].as_u64().unwrap_or_default();
-                let ping = reqwest_client()
+                let ping = http_client()
                     .get(format!("http://127.0.0.1:{port}/api/ping"))
                     .send()
                     .await;
@@ -158,7 +158,7 @@ impl Daemon {
         body: impl Into<reqwest::Body>,
     ) -> (u16, Value) {
         let url = format!("{}/api/external-tasks/{task}/webhook", self.api());
-        let answer = reqwest_client()
+        let answer = http_client()
             .post(url)
             .header("content-type", "application/json")
             .body(body)
@@ -181,7 +181,7 @@ impl Daemon {
 }
 
 /// A client with limits; the server is on this machine.
-fn reqwest_client() -> reqwest::Client {
+pub(crate) fn http_client() -> reqwest::Client {
     // Only the first call of a process installs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()

@@ -78,6 +78,10 @@ impl Database {
             .expect("the task is there")
     }
 
+    pub(crate) async fn all_tasks(&self) -> Vec<Row> {
+        self.tasks("order by created_at, id", &[]).await
+    }
+
     async fn tasks(
         &self,
         rest: &str,

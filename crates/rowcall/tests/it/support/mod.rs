@@ -4,6 +4,6 @@ mod daemon;
 mod database;
 mod wait;
 
-pub(crate) use daemon::{Daemon, command, run, shell_app};
+pub(crate) use daemon::{Daemon, command, http_client, run, shell_app};
 pub(crate) use database::Database;
 pub(crate) use wait::{PATIENCE, until};
