@@ -7,16 +7,20 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::run::{root, run, say, works};
+use crate::{
+    debian,
+    run::{root, run, works},
+};
 
-/// Installs the npm and PyPI packages under `tests/clients`, unless they are there already.
+/// Installs the npm and PyPI packages under `tests/clients` and the browser, unless they are there already.
 pub(crate) fn set_up() -> Result<()> {
     let dir = root().join("tests/clients");
     if !dir.is_dir() {
         return Ok(());
     }
     node(&dir)?;
-    python(&dir)
+    python(&dir)?;
+    debian::browser()
 }
 
 fn node(dir: &Path) -> Result<()> {
@@ -49,7 +53,8 @@ fn python(dir: &Path) -> Result<()> {
         );
     }
     if !works("python3", &["-c", "import ensurepip, venv"]) {
-        install_venv()?;
+        // Debian's python3 comes without the module that makes virtual environments.
+        debian::install("Python's venv module", "python3-venv")?;
     }
     if venv.exists() {
         std::fs::remove_dir_all(&venv)
@@ -60,20 +65,6 @@ fn python(dir: &Path) -> Result<()> {
         .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
         .arg(&requirements))?;
     mark(&stamp, &requirements)
-}
-
-/// Debian's python3 comes without the module that makes virtual environments.
-fn install_venv() -> Result<()> {
-    let root = std::fs::metadata("/proc/self")
-        .is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
-    if !root || !works("apt-get", &["--version"]) {
-        bail!(
-            "Python's venv module is missing. Install it (Debian: sudo apt-get install python3-venv) and run this again"
-        );
-    }
-    say("Python's venv module is missing: installing Debian's python3-venv");
-    run(Command::new("apt-get").args(["update", "-q"]))?;
-    run(Command::new("apt-get").args(["install", "-qy", "--no-install-recommends", "python3-venv"]))
 }
 
 /// Whether what was installed belongs to this version of the list.

@@ -2,6 +2,7 @@
 
 mod checks;
 mod clients;
+mod debian;
 mod run;
 mod tests;
 
@@ -12,7 +13,7 @@ cargo xtask <task>
 
   test     set up what the tests need, then run all of them (the README's second command)
   checks   formatting, clippy and documentation, without tests
-  clients  set up the official npm and PyPI clients that tests drive, nothing else
+  clients  set up the official npm and PyPI clients and the browser that tests drive, nothing else
   chaos    the full fault run: 8 daemons, 10,000 tasks, killed daemons, a restarted database
 ";
 

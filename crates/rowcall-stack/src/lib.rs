@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod drain;
 pub mod gateway;
 mod listen;
+pub mod preflight;
 pub mod realtime;
 pub mod rest;
 pub mod stack;

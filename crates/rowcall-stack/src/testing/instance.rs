@@ -31,6 +31,9 @@ pub(super) struct Instance {
     pub(super) password: String,
     pub(super) bin_dir: PathBuf,
     pub(super) version: String,
+    /// Settings on top of the usual ones, in the command line's form `name=value`.
+    #[serde(default)]
+    pub(super) settings: Vec<String>,
 }
 
 /// The directory of server programs to use for tests.
@@ -40,7 +43,7 @@ pub(super) fn explicit_bin_dir() -> Option<PathBuf> {
 
 impl Instance {
     /// Makes the files of a server in a new directory.
-    pub(super) fn make(directory: PathBuf) -> Self {
+    pub(super) fn make(directory: PathBuf, settings: Vec<String>) -> Self {
         let account = Account::for_server();
         let install = match scratch::find_install(explicit_bin_dir(), &account) {
             Ok(install) => install,
@@ -57,6 +60,7 @@ impl Instance {
             bin_dir: install.bin_dir.clone(),
             version: install.version.to_string(),
             directory,
+            settings,
         };
         this.init(&install, &account);
         this
@@ -94,6 +98,10 @@ impl Instance {
             .arg(idle_seconds.to_string())
             .arg(self.bin_dir.join("postgres"))
             .args(settings.arguments(&self.data()));
+        for setting in &self.settings {
+            // The last one counts.
+            watchdog.args(["-c", setting]);
+        }
         scratch::postgres_environment(&mut watchdog);
         Account::for_server().apply(&mut watchdog);
         // Detached: it outlives this process, and the terminal's Ctrl-C must not reach it.

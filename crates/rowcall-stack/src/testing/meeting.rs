@@ -68,7 +68,7 @@ impl Meeting {
         }
         self.clear();
         let name = format!("{:08x}", rand::random::<u32>());
-        let instance = Instance::make(self.path.join("servers").join(name));
+        let instance = Instance::make(self.path.join("servers").join(name), Vec::new());
         instance.launch(&self.path.join("users"), IDLE_SECONDS);
         self.publish(&instance);
         instance

@@ -85,11 +85,21 @@ impl PrivateCluster {
     ///
     /// When there are no server programs or they do not start.
     pub async fn start() -> Self {
-        aside(|| async {
+        Self::with(&[]).await
+    }
+
+    /// The same with settings of its own, as `name=value`.
+    ///
+    /// # Panics
+    ///
+    /// When there are no server programs or they do not start.
+    pub async fn with(settings: &[&str]) -> Self {
+        let settings = settings.iter().map(ToString::to_string).collect();
+        aside(|| async move {
             let directory = scratch_dir();
             make(&directory.path().join("users"), 0o755);
             register(&directory.path().join("users"));
-            let instance = Instance::make(directory.path().join("server"));
+            let instance = Instance::make(directory.path().join("server"), settings);
             let this = Self {
                 instance,
                 directory,

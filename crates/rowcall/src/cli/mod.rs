@@ -12,6 +12,7 @@ mod doctor;
 pub(crate) mod key;
 mod permissions;
 pub(crate) mod setup;
+mod stack;
 mod task;
 mod up;
 mod workspace;
@@ -96,6 +97,8 @@ pub enum Command {
     Demo(demo::Demo),
     /// Make the changes of a table into tasks, or stop doing so
     Setup(setup::Setup),
+    /// Serve the Supabase-compatible API in front of a PostgreSQL of yours; `stack keys` prints the keys
+    Stack(stack::Stack),
     /// The database schema
     #[command(subcommand)]
     Db(db::Db),
@@ -146,7 +149,11 @@ pub fn main(args: Vec<OsString>, env: Vec<(String, String)>) -> Exit {
             return exit;
         }
     };
-    let daemon = matches!(cli.command, Command::Up(_));
+    let daemon = match &cli.command {
+        Command::Up(_) => true,
+        Command::Stack(stack) => stack.is_serving(),
+        _ => false,
+    };
     telemetry::init(&cli.global, !daemon);
     match run(cli, env) {
         Ok(exit) => exit,
@@ -175,6 +182,7 @@ fn run(cli: Cli, env: Vec<(String, String)>) -> anyhow::Result<Exit> {
             Command::Up(up) => Box::pin(up.run(context)).await,
             Command::Demo(demo) => Box::pin(demo.run(context)).await,
             Command::Setup(setup) => Box::pin(setup.run(context)).await,
+            Command::Stack(stack) => Box::pin(stack.run(context)).await,
             Command::Db(db) => Box::pin(db.run(context)).await,
             Command::App(app) => Box::pin(app.run(context)).await,
             Command::Task(task) => Box::pin(task.run(context)).await,

@@ -20,6 +20,7 @@ use rowcall_engine::{EngineError, EngineHandle, StopSummary};
 use rowcall_stack::cluster::ClusterError;
 use rowcall_supervisor::{AppHost, Runners};
 pub use runfile::{RunFile, RunFileGuard};
+pub(crate) use start::free_port;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 

@@ -295,10 +295,11 @@ async fn start_stack(
     stack.realtime = Some(RealtimeSettings {
         ids: Arc::new(RandomIds),
         limits: Limits::default(),
-        // Our own database runs only while the daemon does: nothing is missed without the slot, and no WAL is held back.
+        // Kept, so that clients who come back after a restart get what was changed meanwhile; our own servers bound the WAL
+        // that a slot holds back.
         slot: Some(Slot::Durable {
             name: None,
-            keep: false,
+            keep: true,
         }),
         private_only: false,
     });
@@ -317,7 +318,7 @@ async fn start_stack(
 }
 
 /// The wanted port, or the next free one.
-async fn free_port(wanted: u16) -> u16 {
+pub(crate) async fn free_port(wanted: u16) -> u16 {
     for port in wanted..=wanted.saturating_add(STACK_PORTS_TRIED) {
         if api::bind(port).await.is_ok() {
             return port;

@@ -4,6 +4,7 @@ mod api;
 mod chaos;
 mod cli;
 mod dependencies;
+mod stack;
 mod support;
 mod tasks;
 mod webhook;

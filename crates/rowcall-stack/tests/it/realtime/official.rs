@@ -1,6 +1,6 @@
 //! The official clients of npm and PyPI, unmodified, driven by the scripts in `tests/clients/realtime`.
 //!
-//! They run where `cargo xtask test` has set the packages up; elsewhere there is nothing to drive.
+//! `cargo xtask test` sets the packages up.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -78,36 +78,39 @@ async fn drive(mut command: Command) {
     );
 }
 
-/// Node with the packages of npm, if they are set up.
-fn node() -> Option<Command> {
-    let is_set_up = clients()
-        .join("node_modules/@supabase/supabase-js")
-        .is_dir();
-    is_set_up.then(|| Command::new("node"))
+/// Node with the packages of npm.
+fn node() -> Command {
+    assert!(
+        clients()
+            .join("node_modules/@supabase/supabase-js")
+            .is_dir(),
+        "the npm clients are missing: run `cargo xtask clients`"
+    );
+    let mut node = Command::new("node");
+    node.arg("supabase.mjs");
+    node
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn supabase_js_with_protocol_two() {
-    if let Some(mut node) = node() {
-        node.arg("supabase.mjs");
-        drive(node).await;
-    }
+    drive(node()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn supabase_js_with_protocol_one() {
-    if let Some(mut node) = node() {
-        node.arg("supabase.mjs").env("VSN", "1.0.0");
-        drive(node).await;
-    }
+    let mut node = node();
+    node.env("VSN", "1.0.0");
+    drive(node).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn supabase_for_python() {
     let python = clients().join(".venv/bin/python");
-    if python.is_file() {
-        let mut command = Command::new(python);
-        command.arg("supabase_client.py");
-        drive(command).await;
-    }
+    assert!(
+        python.is_file(),
+        "the PyPI clients are missing: run `cargo xtask clients`"
+    );
+    let mut command = Command::new(python);
+    command.arg("supabase_client.py");
+    drive(command).await;
 }

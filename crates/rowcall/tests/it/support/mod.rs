@@ -2,8 +2,10 @@
 
 mod daemon;
 mod database;
+mod stack;
 mod wait;
 
 pub(crate) use daemon::{Daemon, command, http_client, run, shell_app};
 pub(crate) use database::Database;
+pub(crate) use stack::{Settings, Stack, keys};
 pub(crate) use wait::{PATIENCE, until};
