@@ -9,5 +9,6 @@ pub mod config;
 pub mod daemon;
 pub mod exit;
 pub mod output;
+pub mod secrets;
 pub mod system;
 pub mod telemetry;

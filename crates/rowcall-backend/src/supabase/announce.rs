@@ -65,6 +65,8 @@ impl Inner {
     /// Tells the machines of every app here. Over HTTP, so that it works without a socket too.
     pub(super) async fn announce(&self, tasks: &[TaskRef]) -> Result<(), RestError> {
         let me = &self.config.identity.machine;
+        let wanted = self.wanted();
+        let apps = &wanted.apps;
         let messages: Vec<serde_json::Value> = tasks
             .iter()
             .flat_map(|task| {
@@ -79,7 +81,7 @@ impl Inner {
                     retry_count,
                     recovery_reason: stale.then(|| "stale_lock".to_owned()),
                 });
-                self.config.apps.iter().map(move |app| {
+                apps.iter().map(move |app| {
                     json!({
                         "topic": channel(app), "event": AVAILABLE, "payload": payload, "private": false,
                     })

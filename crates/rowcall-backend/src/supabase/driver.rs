@@ -11,6 +11,7 @@ use futures_util::{
     future::BoxFuture,
     stream::{BoxStream, FuturesUnordered, SelectAll},
 };
+use jiff::Timestamp;
 use rowcall_core::{EventKind, EventSet, MachineId, Signal, TableName, TaskRef, dispersal};
 use rowcall_realtime::{
     channel::{Backoff, Change, ChangeFilter, ChannelSpec, Event},
@@ -19,11 +20,11 @@ use rowcall_realtime::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until},
 };
 
 use super::{
-    Inner, Load, Machine, announce,
+    Inner, Load, Machine, Wanted, announce,
     capture::{Captured, is_worth_another_try, kind},
     plan::Plan,
     presence,
@@ -36,6 +37,8 @@ const MAX_HELD_BACK: usize = 10_000;
 const MAX_CAPTURING: usize = 32;
 /// Tries to write one activity.
 const CAPTURE_TRIES: u32 = 6;
+/// How often the project is asked whether it still is as it was: a trigger or a function may have been added.
+const LOOK_AGAIN_EVERY: Duration = Duration::from_mins(5);
 /// Waits between attempts to learn what a project has.
 const PLAN_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -87,8 +90,13 @@ impl SupabaseDriver {
             machines,
         } = self;
         let dispatch = async {
+            let wanted = inner.wanted.subscribe();
             let plan = learn(&inner).await;
-            Dispatch::new(&inner, plan, present, machines).run().await;
+            let mut dispatch = Dispatch::new(&inner, plan, wanted, present, machines);
+            while dispatch.run().await == Next::JoinAnew {
+                dispatch.plan = learn(&inner).await;
+                inner.signals.begin_anew();
+            }
         };
         // Both never end by themselves; what one waits for must not hold up the other.
         tokio::join!(socket.run(), dispatch);
@@ -137,9 +145,20 @@ impl HeldBack {
     }
 }
 
+/// How the channels came to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// The apps listen to other tables, or the project has changed.
+    JoinAnew,
+    /// The client is gone.
+    End,
+}
+
 struct Dispatch<'a> {
     inner: &'a Inner,
     plan: Arc<Plan>,
+    wanted: watch::Receiver<Arc<Wanted>>,
+    online_at: Timestamp,
     present: watch::Sender<Vec<MachineId>>,
     machines: watch::Sender<Vec<Machine>>,
     held_back: HeldBack,
@@ -150,12 +169,15 @@ impl<'a> Dispatch<'a> {
     fn new(
         inner: &'a Inner,
         plan: Arc<Plan>,
+        wanted: watch::Receiver<Arc<Wanted>>,
         present: watch::Sender<Vec<MachineId>>,
         machines: watch::Sender<Vec<Machine>>,
     ) -> Self {
         Self {
             inner,
             plan,
+            wanted,
+            online_at: inner.config.clock.now(),
             present,
             machines,
             held_back: HeldBack::default(),
@@ -163,13 +185,15 @@ impl<'a> Dispatch<'a> {
         }
     }
 
-    async fn run(mut self) {
+    /// Joins the channels that the plan asks for, and serves them until others are wanted.
+    async fn run(&mut self) -> Next {
+        let wanted = Arc::clone(&self.wanted.borrow_and_update());
         let mut events: SelectAll<BoxStream<'_, (From, Event)>> = SelectAll::new();
         for (table, spec) in self.change_channels() {
             let from = move || From::Changes(table.clone());
             events.extend(join(self.inner, spec, from).await);
         }
-        let apps: BTreeSet<_> = self.inner.config.apps.iter().collect();
+        let apps: BTreeSet<_> = wanted.apps.iter().collect();
         for app in apps {
             let spec = ChannelSpec::new(announce::channel(app));
             events.extend(join(self.inner, spec, || From::Retry).await);
@@ -177,7 +201,7 @@ impl<'a> Dispatch<'a> {
         let me = self.inner.config.identity.machine.as_str();
         let spec = ChannelSpec::new(presence::CHANNEL).presence(me);
         let Ok(channel) = self.inner.realtime.join(spec).await else {
-            return;
+            return Next::End;
         };
         let board = channel.present();
         let sender = channel.sender();
@@ -187,7 +211,9 @@ impl<'a> Dispatch<'a> {
                 .map(|event| (From::Machines, event))
                 .boxed(),
         );
-        let online_at = self.inner.config.clock.now();
+        let mut again = interval_at(Instant::now() + LOOK_AGAIN_EVERY, LOOK_AGAIN_EVERY);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looking = None;
         let mut load = self.inner.load.subscribe();
         load.mark_changed();
         loop {
@@ -199,13 +225,26 @@ impl<'a> Dispatch<'a> {
                 }
                 Ok(()) = load.changed() => {
                     let load: Load = *load.borrow_and_update();
-                    let ours = Machine::ours(&self.inner.config, online_at, load);
+                    let ours =
+                        Machine::ours(&self.inner.config, &wanted.apps, self.online_at, load);
                     // State that cannot be sent now is sent after the next join.
                     let _ = sender.track(&ours).await;
                 }
                 Some(()) = self.capturing.next() => {}
                 () = until(held) => self.release().await,
-                else => return,
+                Ok(()) = self.wanted.changed() => return Next::JoinAnew,
+                _ = again.tick(), if looking.is_none() => {
+                    looking = Some(self.inner.plans.renew().boxed());
+                }
+                renewed = answered(&mut looking) => {
+                    looking = None;
+                    // No answer: the project is as it was, as far as anybody knows.
+                    if renewed.unwrap_or(false) {
+                        tracing::info!("the project has changed: joining its channels anew");
+                        return Next::JoinAnew;
+                    }
+                }
+                else => return Next::End,
             }
         }
     }
@@ -247,7 +286,8 @@ impl<'a> Dispatch<'a> {
     }
 
     fn selected_events(&self, table: &TableName) -> BTreeSet<EventKind> {
-        let selectors = self.inner.config.selectors.iter();
+        let wanted = self.wanted.borrow();
+        let selectors = wanted.selectors.iter();
         let here = selectors.filter(|selector| selector.table == *table);
         here.flat_map(|selector| selector.events.iter()).collect()
     }
@@ -336,7 +376,7 @@ impl<'a> Dispatch<'a> {
         let Ok(row) = unseen.row(record.clone()) else {
             return;
         };
-        if !row.is_selected(&self.inner.config.selectors) {
+        if !row.is_selected(&self.wanted.borrow().selectors) {
             return;
         }
         let task = row.task_ref();
@@ -401,7 +441,7 @@ impl<'a> Dispatch<'a> {
         let Some(activities) = self.plan.activities.clone() else {
             return;
         };
-        let Some(captured) = Captured::new(change, &self.inner.config.selectors) else {
+        let Some(captured) = Captured::new(change, &self.wanted.borrow().selectors) else {
             return;
         };
         let rest = self.inner.rest.clone();
@@ -444,6 +484,14 @@ async fn join<'a>(
             tracing::warn!(channel = name, %error, "a Realtime channel could not be set up");
             None
         }
+    }
+}
+
+/// The answer, when something was asked.
+async fn answered<T>(asked: &mut Option<BoxFuture<'_, T>>) -> T {
+    match asked {
+        Some(asked) => asked.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -33,8 +33,9 @@ mod query;
 mod session;
 mod signals;
 mod table;
+mod wanted;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use rowcall_core::{ErrorClass, MachineId, SourceError};
 use rowcall_realtime::client::{Client, Config};
@@ -48,6 +49,7 @@ pub use presence::{Load, Machine};
 pub use probe::{Project, TablePlan};
 pub use publications::Publication;
 pub use session::{TokenKeeper, UserTokens};
+pub use wanted::Wanted;
 
 use crate::custom::{CustomConfig, LockApi};
 use custom::Custom;
@@ -72,6 +74,8 @@ struct Inner {
     present: watch::Receiver<Vec<MachineId>>,
     machines: watch::Receiver<Vec<Machine>>,
     load: watch::Sender<Load>,
+    /// What the apps of this machine listen to.
+    wanted: watch::Sender<Arc<Wanted>>,
     realtime: Client,
     /// In custom mode the app is asked for its locks.
     custom: Option<Custom>,
@@ -144,15 +148,15 @@ impl SupabaseBackend {
         }
         let (client, socket) = Client::new(realtime);
         let rest = Rest::new(transport, session.clone());
-        let tables: BTreeSet<_> = config
-            .selectors
-            .iter()
-            .map(|one| one.table.clone())
-            .collect();
+        let wanted = Wanted {
+            apps: config.apps.clone(),
+            selectors: config.selectors.clone(),
+        };
         let (present_sender, present) = watch::channel(Vec::new());
         let (machines_sender, machines) = watch::channel(Vec::new());
         let inner = Arc::new(Inner {
-            plans: Plans::new(rest.clone(), tables, custom.is_some()),
+            plans: Plans::new(rest.clone(), wanted.tables(), custom.is_some()),
+            wanted: watch::Sender::new(Arc::new(wanted)),
             rest,
             session,
             memory: Memory::default(),
@@ -175,6 +179,21 @@ impl SupabaseBackend {
         self.0.session.set(tokens);
         self.0.plans.forget();
         self.0.realtime.refresh_token().await;
+    }
+
+    /// Listens to other tables, for other apps, from now on. Tasks that are out stay as they are.
+    pub fn set_wanted(&self, wanted: Wanted) {
+        let changed = self.0.wanted.send_if_modified(|known| {
+            let changed = **known != wanted;
+            if changed {
+                self.0.plans.look_for(wanted.tables());
+                *known = Arc::new(wanted);
+            }
+            changed
+        });
+        if changed {
+            tracing::debug!(tables = ?self.0.plans.tables(), "the apps listen to other tables");
+        }
     }
 
     /// Says how busy this machine is; the others hear of it when the limits of Realtime allow.
@@ -204,6 +223,11 @@ impl SupabaseBackend {
 }
 
 impl Inner {
+    /// What the apps listen to now.
+    fn wanted(&self) -> Arc<Wanted> {
+        Arc::clone(&self.wanted.borrow())
+    }
+
     /// An error as the engine sees it. A function or column that was there and is gone makes the backend look anew.
     fn explain(&self, error: RestError, what: &str) -> SourceError {
         if error.is_missing_function() || error.is_missing_table() || error.is_missing_column() {

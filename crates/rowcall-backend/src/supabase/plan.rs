@@ -121,6 +121,18 @@ impl Plan {
         Ok(plan)
     }
 
+    /// What decides about channels and claims.
+    fn shape(&self) -> impl PartialEq + '_ {
+        let columns = |table: &Table| table.has("attempt");
+        (
+            self.activities.as_ref().map(columns),
+            self.batch,
+            self.own.iter().map(Table::name).collect::<Vec<_>>(),
+            &self.captured_here,
+            &self.blind,
+        )
+    }
+
     /// The table that holds a task.
     pub(crate) fn table(&self, name: &TableName) -> Option<&Table> {
         self.tables().find(|table| table.name() == name)
@@ -157,7 +169,7 @@ impl Plan {
 /// The plan, made when it is first needed, and anew after the project has changed.
 pub(crate) struct Plans {
     rest: Rest,
-    tables: BTreeSet<TableName>,
+    tables: Mutex<BTreeSet<TableName>>,
     custom: bool,
     known: Mutex<Option<Arc<Plan>>>,
     making: tokio::sync::Mutex<()>,
@@ -167,15 +179,21 @@ impl Plans {
     pub(crate) fn new(rest: Rest, tables: BTreeSet<TableName>, custom: bool) -> Self {
         Self {
             rest,
-            tables,
+            tables: Mutex::new(tables),
             custom,
             known: Mutex::new(None),
             making: tokio::sync::Mutex::new(()),
         }
     }
 
-    pub(crate) fn tables(&self) -> &BTreeSet<TableName> {
-        &self.tables
+    pub(crate) fn tables(&self) -> BTreeSet<TableName> {
+        self.tables.lock().clone()
+    }
+
+    /// Apps listen to other tables now.
+    pub(crate) fn look_for(&self, tables: BTreeSet<TableName>) {
+        *self.tables.lock() = tables;
+        self.forget();
     }
 
     /// Whether our functions are there, as far as was asked.
@@ -199,14 +217,38 @@ impl Plans {
         if let Some(plan) = self.known.lock().clone() {
             return Ok(plan);
         }
-        let plan = if self.custom {
-            Plan::make_custom(&self.rest, &self.tables).await?
+        loop {
+            let tables = self.tables();
+            let plan = Arc::new(self.make(&tables).await?);
+            let mut known = self.known.lock();
+            if *self.tables.lock() == tables {
+                *known = Some(Arc::clone(&plan));
+                return Ok(plan);
+            }
+            // The apps changed meanwhile: this one is for tables that nobody asked for.
+        }
+    }
+
+    async fn make(&self, tables: &BTreeSet<TableName>) -> Result<Plan, RestError> {
+        if self.custom {
+            Plan::make_custom(&self.rest, tables).await
         } else {
-            Plan::make(&self.rest, &self.tables).await?
-        };
-        let plan = Arc::new(plan);
-        *self.known.lock() = Some(Arc::clone(&plan));
-        Ok(plan)
+            Plan::make(&self.rest, tables).await
+        }
+    }
+
+    /// Asks the project again; says whether it has changed.
+    pub(crate) async fn renew(&self) -> Result<bool, RestError> {
+        let tables = self.tables();
+        let plan = self.make(&tables).await?;
+        let mut known = self.known.lock();
+        let changed = known
+            .as_ref()
+            .is_none_or(|known| known.shape() != plan.shape());
+        if changed && *self.tables.lock() == tables {
+            *known = Some(Arc::new(plan));
+        }
+        Ok(changed)
     }
 
     /// The project has changed: something that was there is not any more.

@@ -54,8 +54,13 @@ pub struct Machine {
 
 impl Machine {
     /// This machine as the others shall see it.
-    pub(super) fn ours(config: &SupabaseConfig, online_at: Timestamp, load: Load) -> Self {
-        let apps: Vec<&str> = config.apps.iter().map(AppId::as_str).collect();
+    pub(super) fn ours(
+        config: &SupabaseConfig,
+        apps: &[AppId],
+        online_at: Timestamp,
+        load: Load,
+    ) -> Self {
+        let apps: Vec<&str> = apps.iter().map(AppId::as_str).collect();
         Self {
             machine_id: config.identity.machine.clone(),
             user_email: config.identity.user_email.clone(),

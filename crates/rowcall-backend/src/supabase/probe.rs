@@ -85,17 +85,16 @@ impl Inner {
             let realtime = all.into_iter().find(|one| one.name == REALTIME);
             Some(realtime.is_some_and(|one| one.tables.contains(table)))
         };
-        let mut listened: Vec<&TableName> = self.plans.tables().iter().collect();
-        let activities = TableName::activities();
+        let mut listened = self.plans.tables();
         if plan.activities.is_some() {
-            listened.push(&activities);
+            listened.insert(TableName::activities());
         }
         let tables = listened
             .into_iter()
             .map(|table| {
-                let capture = plan.capture(table);
-                let published = is_published(table);
-                (table.clone(), TablePlan { capture, published })
+                let capture = plan.capture(&table);
+                let published = is_published(&table);
+                (table, TablePlan { capture, published })
             })
             .collect();
         let clock_ahead = self.rest.clock().now().map(|there| {

@@ -32,6 +32,11 @@ impl Switchboard {
         }
     }
 
+    /// Other channels are joined from now on: what was said of the old ones does not count any more.
+    pub(super) fn begin_anew(&self) {
+        self.state.lock().down.clear();
+    }
+
     /// The signals from now on, beginning with how things are.
     pub(super) fn stream(&self) -> BoxStream<'static, Signal> {
         let state = self.state.lock();

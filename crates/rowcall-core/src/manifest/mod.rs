@@ -177,7 +177,8 @@ impl App {
         TableName::new(NAMED_SCHEMA, &format!("{}/{agent}", self.name)).ok()
     }
 
-    fn subscribed_routes(&self) -> Vec<Route> {
+    /// What the app's handlers handle, without the agents that clients name.
+    pub fn subscribed_routes(&self) -> Vec<Route> {
         let Some(subscription) = self
             .subscription
             .as_ref()

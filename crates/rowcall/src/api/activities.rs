@@ -95,7 +95,8 @@ impl managed::Manager for Opener {
 
 /// The table of activities.
 pub(super) struct Activities {
-    pool: managed::Pool<Opener>,
+    /// None where the tasks are in a project that is reached over HTTP.
+    pool: Option<managed::Pool<Opener>>,
 }
 
 impl std::fmt::Debug for Activities {
@@ -114,7 +115,10 @@ enum Missed {
 }
 
 impl Activities {
-    pub(super) fn new(url: &str) -> anyhow::Result<Self> {
+    pub(super) fn new(url: Option<&str>) -> anyhow::Result<Self> {
+        let Some(url) = url else {
+            return Ok(Self { pool: None });
+        };
         let opener = Opener {
             url: url.to_owned(),
         };
@@ -124,7 +128,7 @@ impl Activities {
             .wait_timeout(Some(CONNECT_LIMIT))
             .create_timeout(Some(CONNECT_LIMIT))
             .build()?;
-        Ok(Self { pool })
+        Ok(Self { pool: Some(pool) })
     }
 
     /// Adds an activity.
@@ -220,6 +224,16 @@ impl Activities {
             .collect()
     }
 
+    fn pool(&self) -> Result<&managed::Pool<Opener>, ApiError> {
+        self.pool.as_ref().ok_or_else(|| {
+            ApiError::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "NOT_SUPPORTED",
+                "This daemon reaches its tasks over HTTP only: read and write activities with the project's own client, at the URL and key of /sdk/database/config",
+            )
+        })
+    }
+
     /// The first column of all rows, which is a text in every statement here.
     async fn texts(
         &self,
@@ -227,7 +241,7 @@ impl Activities {
         sql: &'static LazyLock<String>,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<String>, ApiError> {
-        let mut session = self.pool.get().await.map_err(no_connection)?;
+        let mut session = self.pool()?.get().await.map_err(no_connection)?;
         let work = session.run(user, sql.as_str(), parameters);
         // The server cancels first; whoever waits longer waits for the network.
         match tokio::time::timeout(STATEMENT_LIMIT + CONNECT_LIMIT, work).await {

@@ -9,7 +9,7 @@ use std::{collections::HashMap, time::Duration};
 use parking_lot::Mutex;
 use rowcall_core::{
     LeaseKey, TaskRef,
-    ports::{ClaimOutcome, Coordinator as _, Fence, Ineligible},
+    ports::{ClaimOutcome, Coordinator, Fence, Ineligible},
 };
 use rowcall_engine::ReportReply;
 
@@ -134,7 +134,7 @@ impl Api {
 
     async fn give_back(&self, keys: Vec<LeaseKey>) {
         if !keys.is_empty()
-            && let Err(error) = self.backend().release(&keys).await
+            && let Err(error) = Coordinator::release(self.backend(), &keys).await
         {
             tracing::warn!(%error, "tasks of clients could not be given back; they come back when their leases expire");
         }

@@ -17,7 +17,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
 };
-use rowcall_core::{Payload, TaskId, TaskState, ports::Coordinator as _};
+use rowcall_core::{Payload, TaskId, TaskState};
 use rowcall_engine::{Report, ReportReply, store::CalendarState};
 use serde_json::{Value, json};
 

@@ -3,7 +3,6 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use rowcall_backend::postgres::PostgresBackend;
 use rowcall_core::{Clock, IdSource, TableName, TaskId, TaskRef, ports::ClaimRules};
 use rowcall_engine::{
     EngineHandle,
@@ -27,7 +26,10 @@ use super::{
     token::TaskTokens,
     tokens::UserTokens,
 };
-use crate::{config, daemon::Addresses};
+use crate::{
+    config,
+    daemon::{Addresses, Backend, Tasks},
+};
 
 /// What the daemon hands to its local API.
 pub struct Parts {
@@ -35,8 +37,8 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// The engine.
     pub engine: EngineHandle,
-    /// The database with the tasks.
-    pub backend: PostgresBackend,
+    /// The database or the project with the tasks.
+    pub backend: Backend,
     /// How tasks are claimed for clients that do the work themselves.
     pub rules: ClaimRules,
     /// Where everything is.
@@ -101,7 +103,7 @@ impl Api {
             directory: Directories::new(store, Arc::clone(&parts.clock), Arc::clone(&parts.ids))?,
             broker: Broker::new(parts.policy.clone(), parts.config.permission_timeout.0),
             session: Session::create(&parts.addresses.data_dir, feed)?,
-            activities: Activities::new(&parts.addresses.database_url)?,
+            activities: Activities::new(parts.addresses.database_url.as_deref())?,
             user_tokens: UserTokens::default(),
             task_tokens: TaskTokens::load(store)?,
             outside: Outside::default(),
@@ -140,8 +142,13 @@ impl Api {
         &self.0.parts.engine
     }
 
-    pub(super) fn backend(&self) -> &PostgresBackend {
-        &self.0.parts.backend
+    pub(super) fn backend(&self) -> &dyn Tasks {
+        &*self.0.parts.backend.tasks
+    }
+
+    /// The machines that presence shows; `None` where there is no presence.
+    pub(super) fn present(&self) -> Option<Vec<rowcall_backend::supabase::Machine>> {
+        self.0.parts.backend.machines()
     }
 
     pub(super) fn rules(&self) -> &ClaimRules {

@@ -1,15 +1,20 @@
 //! What commands share: the configuration, the store, the database.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
+use rowcall_backend::{PostgresBackend, PostgresConfig};
+use rowcall_core::{MachineId, TableName, TaskId, TaskRef};
 use rowcall_engine::store::{Store, StoreOptions};
 
 use crate::{
     config::Config,
-    daemon::{Database, STORE_FILE},
+    daemon::{Database, Project, STORE_FILE, Tasks, load_apps, wanted},
     exit::{Exit, UserError},
 };
+
+/// The name of commands where a machine has to be named; they claim nothing.
+const CLI_MACHINE: &str = "rowcall-cli";
 
 /// What every command is given.
 #[derive(Clone, Debug)]
@@ -61,6 +66,79 @@ impl Context {
         };
         database.close().await;
         result
+    }
+}
+
+/// Where tasks are, for one command.
+pub(crate) struct TasksAt {
+    pub(crate) tasks: Arc<dyn Tasks>,
+    /// The tables that hold tasks.
+    tables: Vec<TableName>,
+}
+
+impl TasksAt {
+    /// The table that holds a task: `rtx_activities`, or in custom mode one of the apps' own.
+    pub(crate) async fn find(&self, id: &TaskId) -> anyhow::Result<TaskRef> {
+        let at = |table: &TableName| TaskRef {
+            table: table.clone(),
+            id: id.clone(),
+        };
+        for table in &self.tables {
+            let task = at(table);
+            if self.tasks.inspect(&task).await?.is_some() {
+                return Ok(task);
+            }
+        }
+        Ok(at(&TableName::activities()))
+    }
+}
+
+impl Context {
+    /// The project of the configuration, as the apps of this machine use it.
+    pub(crate) async fn project(&self) -> anyhow::Result<(Project, Vec<rowcall_core::App>)> {
+        let data_dir = self.data_dir()?;
+        let apps = load_apps(&self.store()?)?;
+        let (config, known) = (self.config.clone(), apps.clone());
+        // The keyring may block.
+        let project =
+            tokio::task::spawn_blocking(move || Project::of(&config, &data_dir, &known)).await??;
+        Ok((project, apps))
+    }
+
+    /// Works with the tasks, wherever they are.
+    pub(crate) async fn with_tasks<T>(
+        &self,
+        work: impl AsyncFnOnce(&TasksAt) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let machine = MachineId::new(CLI_MACHINE)?;
+        if self.config.backend.is_project() {
+            let (project, apps) = self.project().await?;
+            let wanted = wanted(&apps);
+            let mut tables: Vec<TableName> = wanted
+                .selectors
+                .iter()
+                .map(|one| one.table.clone())
+                .collect();
+            tables.insert(0, TableName::activities());
+            let (backend, _driver) = project.backend(&machine, wanted)?;
+            let at = TasksAt {
+                tasks: Arc::new(backend),
+                tables,
+            };
+            return work(&at).await;
+        }
+        self.with_database(async |url| {
+            let config = PostgresConfig::new(url, CLI_MACHINE)?;
+            let backend = PostgresBackend::connect(config)
+                .await
+                .map_err(|error| UserError::new(Exit::Database, error.to_string()))?;
+            let at = TasksAt {
+                tasks: Arc::new(backend),
+                tables: vec![TableName::activities()],
+            };
+            work(&at).await
+        })
+        .await
     }
 }
 

@@ -10,6 +10,7 @@ mod db;
 mod demo;
 mod doctor;
 pub(crate) mod key;
+mod machines;
 mod permissions;
 pub(crate) mod setup;
 mod stack;
@@ -108,6 +109,8 @@ pub enum Command {
     /// The tasks
     #[command(subcommand)]
     Task(task::Task),
+    /// The machines that work on the same tasks
+    Machines(machines::Machines),
     /// What waits for a person, and all this machine has seen
     #[command(subcommand)]
     Calendar(calendar::Calendar),
@@ -190,6 +193,7 @@ fn run(cli: Cli, env: Vec<(String, String)>) -> anyhow::Result<Exit> {
             Command::Permissions(permissions) => Box::pin(permissions.run(context)).await,
             Command::Key(key) => key.run(&context),
             Command::Workspace(workspace) => workspace.run(&context),
+            Command::Machines(machines) => machines.run(&context).await,
             Command::Doctor(doctor) => Box::pin(doctor.run(context)).await,
             Command::Config(config) => config.run(&context),
             Command::Completions(_) => unreachable!("handled before the configuration is read"),

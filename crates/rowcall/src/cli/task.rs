@@ -1,14 +1,14 @@
 //! `rowcall task`
 
 use clap::{Args, Subcommand};
-use rowcall_backend::postgres::{PostgresBackend, PostgresConfig};
 use rowcall_core::{
-    EventKind, RetryPolicy, TableName, TaskId, TaskRef, TaskState,
-    ports::{AdminOutcome, Coordinator as _, TaskAdmin, TaskQuery, TaskView},
+    EventKind, RetryPolicy, TableName, TaskId, TaskState,
+    ports::{AdminOutcome, TaskAdmin, TaskQuery, TaskView},
 };
 
-use super::Context;
+use super::{Context, context::TasksAt};
 use crate::{
+    daemon::Tasks,
     exit::{Exit, UserError},
     output,
 };
@@ -87,40 +87,31 @@ impl Task {
         let retry = context
             .config
             .engine
-            .retry(context.config.database.url.is_none());
+            .retry(context.config.database.url.is_none() && !context.config.backend.is_project());
         let store = context.store()?;
         context
-            .with_database(async |url| {
-                let backend = PostgresBackend::connect(PostgresConfig::new(url, "rowcall-cli")?)
-                    .await
-                    .map_err(|error| UserError::new(Exit::Database, error.to_string()))?;
+            .with_tasks(async |at| {
+                let tasks = &at.tasks;
                 match self {
-                    Self::List(list) => list.run(&backend, &retry).await,
-                    Self::Show { id, json } => show(&backend, &store, &id, json).await,
+                    Self::List(list) => list.run(&**tasks, &retry).await,
+                    Self::Show { id, json } => show(at, &store, &id, json).await,
                     Self::Retry { id } => {
-                        told(&id, "pending again", backend.retry(&activity(&id)).await?)
+                        let task = at.find(&id).await?;
+                        told(&id, "pending again", tasks.retry(&task).await?)
                     }
-                    Self::Release { id } => told(
-                        &id,
-                        "given back: pending again",
-                        TaskAdmin::release(&backend, &activity(&id)).await?,
-                    ),
-                    Self::Cancel { id, reason } => told(
-                        &id,
-                        "canceled",
-                        backend.cancel(&activity(&id), &reason).await?,
-                    ),
+                    Self::Release { id } => {
+                        let task = at.find(&id).await?;
+                        let outcome = TaskAdmin::release(&**tasks, &task).await?;
+                        told(&id, "given back: pending again", outcome)
+                    }
+                    Self::Cancel { id, reason } => {
+                        let task = at.find(&id).await?;
+                        told(&id, "canceled", tasks.cancel(&task, &reason).await?)
+                    }
                     Self::Logs(_) => unreachable!("handled above"),
                 }
             })
             .await
-    }
-}
-
-fn activity(id: &TaskId) -> TaskRef {
-    TaskRef {
-        table: TableName::activities(),
-        id: id.clone(),
     }
 }
 
@@ -143,7 +134,7 @@ fn missing(id: &TaskId) -> UserError {
 }
 
 impl List {
-    async fn run(self, backend: &PostgresBackend, retry: &RetryPolicy) -> anyhow::Result<Exit> {
+    async fn run(self, backend: &dyn Tasks, retry: &RetryPolicy) -> anyhow::Result<Exit> {
         let query = TaskQuery {
             states: self.states,
             source: self.table,
@@ -192,15 +183,13 @@ fn row(view: &TaskView) -> [String; 8] {
 }
 
 async fn show(
-    backend: &PostgresBackend,
+    at: &TasksAt,
     store: &rowcall_engine::store::Store,
     id: &TaskId,
     json: bool,
 ) -> anyhow::Result<Exit> {
-    let view = backend
-        .inspect(&activity(id))
-        .await?
-        .ok_or_else(|| missing(id))?;
+    let task = at.find(id).await?;
+    let view = at.tasks.inspect(&task).await?.ok_or_else(|| missing(id))?;
     let attempts = store.attempts(id, None)?;
     if json {
         let mut value = serde_json::to_value(&view)?;

@@ -154,10 +154,9 @@ pub(super) async fn run_until(daemon: Daemon, mut stop: Stop) -> anyhow::Result<
 fn announce(addresses: &Addresses) {
     output::note("");
     output::note(format_args!("  rowcall is up as {}", addresses.machine));
-    output::note(format_args!(
-        "  database    {}",
-        mask_url(&addresses.database_url)
-    ));
+    if let Some(url) = &addresses.database_url {
+        output::note(format_args!("  database    {}", mask_url(url)));
+    }
     if let Some(stack) = &addresses.stack {
         output::note(format_args!("  supabase    {}", stack.url));
     }
@@ -167,6 +166,8 @@ fn announce(addresses: &Addresses) {
         addresses.data_dir.display()
     ));
     output::note("");
-    output::note("  `rowcall db url` prints the database's URL with its password.");
-    output::note("");
+    if addresses.database_url.is_some() {
+        output::note("  `rowcall db url` prints the database's URL with its password.");
+        output::note("");
+    }
 }

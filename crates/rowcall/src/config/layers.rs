@@ -99,6 +99,7 @@ pub(super) fn load(
             }
         })?;
     config.engine.validate()?;
+    config.backend.validate()?;
     Ok(config)
 }
 

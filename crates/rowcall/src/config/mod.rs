@@ -3,6 +3,7 @@
 //! Every key can be set in the file (`[engine] lease_ttl = "5m"`) or as `ROWCALL__ENGINE__LEASE_TTL=5m`. Unknown keys are
 //! errors that name the nearest known one, and every error says whether the file or the environment brought the value.
 
+mod backend;
 mod duration;
 mod layers;
 mod paths;
@@ -12,6 +13,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use backend::{Backend, BackendKind, Secret, SecretPlace};
 pub use duration::Span;
 pub use layers::ConfigError;
 pub use sections::{
@@ -32,6 +34,10 @@ pub struct Config {
     pub machine: Machine,
     /// The database with the tasks.
     pub database: Database,
+    /// Where the tasks are, when it is not a PostgreSQL.
+    pub backend: Backend,
+    /// Where tokens and keys are kept.
+    pub secrets: SecretPlace,
     /// The local HTTP API.
     pub api: Api,
     /// The Supabase-compatible API over the database.

@@ -116,3 +116,40 @@ fn the_default_configuration_survives_toml() {
     let text = toml::to_string(&Config::default()).unwrap();
     assert_eq!(load(&text, &[]).unwrap(), Config::default());
 }
+
+#[test]
+fn the_kind_of_backend_follows_from_what_is_said() {
+    for (text, kind) in [
+        ("", BackendKind::Postgres),
+        (
+            "[backend]\nurl = \"https://x.supabase.co\"",
+            BackendKind::Supabase,
+        ),
+        (
+            "[backend]\nurl = \"https://x.supabase.co\"\napp_url = \"http://127.0.0.1:8080\"",
+            BackendKind::Custom,
+        ),
+        (
+            "[backend]\nkind = \"postgres\"\nurl = \"https://x.supabase.co\"",
+            BackendKind::Postgres,
+        ),
+    ] {
+        assert_eq!(load(text, &[]).unwrap().backend.kind(), kind, "{text}");
+    }
+    let error = load("[backend]\nkind = \"supabase\"", &[]).unwrap_err();
+    assert!(error.to_string().contains("backend.url"), "{error}");
+}
+
+#[test]
+fn keys_are_never_shown() {
+    let config = load("", &[("ROWCALL__BACKEND__KEY", "sb_secret_x")]).unwrap();
+    assert_eq!(config.backend.key.as_ref().unwrap().expose(), "sb_secret_x");
+    for shown in [
+        format!("{config:?}"),
+        toml::to_string(&config).unwrap(),
+        serde_json::to_string(&config).unwrap(),
+    ] {
+        assert!(!shown.contains("sb_secret_x"), "{shown}");
+        assert!(shown.contains("****"));
+    }
+}

@@ -79,7 +79,7 @@ pub(super) fn runners(addresses: &Addresses, store: &Arc<Store>) -> anyhow::Resu
     let home = Home {
         data_dir: addresses.data_dir.clone(),
         api_url: addresses.api_url.clone(),
-        variables: variables(&addresses.database_url, addresses.stack.as_ref()),
+        variables: variables(addresses.database_url.as_deref(), addresses.stack.as_ref()),
         store: Arc::clone(store),
     };
     let mut options = SupervisorOptions::new(
@@ -118,14 +118,19 @@ impl Home {
     }
 }
 
-/// What agents find in their environment. They are the operator's own programs, so they get the key that row level
-/// security does not hold back, as they get the database's URL.
-fn variables(database_url: &str, stack: Option<&StackAddress>) -> BTreeMap<String, String> {
-    let mut variables = BTreeMap::from([("DATABASE_URL".to_owned(), database_url.to_owned())]);
+/// What agents find in their environment. They are the operator's own programs, so they get the key that the daemon uses,
+/// as they get the database's URL.
+fn variables(database_url: Option<&str>, stack: Option<&StackAddress>) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    if let Some(url) = database_url {
+        variables.insert("DATABASE_URL".to_owned(), url.to_owned());
+    }
     if let Some(stack) = stack {
         variables.insert("SUPABASE_URL".to_owned(), stack.url.clone());
-        variables.insert("SUPABASE_KEY".to_owned(), stack.service_role_key.clone());
-        variables.insert("SUPABASE_ANON_KEY".to_owned(), stack.anon_key.clone());
+        variables.insert("SUPABASE_KEY".to_owned(), stack.own_key.clone());
+        if let Some(key) = &stack.anon_key {
+            variables.insert("SUPABASE_ANON_KEY".to_owned(), key.clone());
+        }
     }
     variables
 }

@@ -9,6 +9,8 @@ use rowcall_engine::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::Backend;
+
 /// How often the store is looked at for apps that a command changed. Reading a counter of SQLite costs microseconds.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -41,6 +43,7 @@ pub(super) async fn follow(
     store: Arc<Store>,
     mut watch: AppsWatch,
     engine: EngineHandle,
+    backend: Backend,
     stop: CancellationToken,
 ) {
     let mut interval = tokio::time::interval(LOOK_EVERY);
@@ -55,6 +58,7 @@ pub(super) async fn follow(
                     let names: Vec<&str> =
                         apps.iter().map(|app| AppId::as_str(&app.name)).collect();
                     tracing::info!(apps = ?names, "apps changed");
+                    backend.set_apps(&apps);
                     engine.set_apps(&apps);
                 }
                 Err(error) => tracing::warn!(%error, "apps changed but cannot be read"),

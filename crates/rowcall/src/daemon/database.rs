@@ -48,6 +48,9 @@ impl Database {
 
     /// The database for a single command: the given one, the running daemon's, or our own, started for this command.
     pub async fn for_command(config: &Config) -> anyhow::Result<Self> {
+        if config.backend.is_project() && config.database.url.is_none() {
+            return Err(no_database().into());
+        }
         if let Some(url) = &config.database.url {
             return Ok(Self {
                 url: url.clone(),
@@ -62,11 +65,15 @@ impl Database {
                 Self::for_daemon(config, lock, events).await
             }
             Err(locked @ ClusterError::Locked { .. }) => match RunFile::read(&data_dir)? {
-                Some(running) => Ok(Self {
-                    url: running.database_url,
+                Some(RunFile {
+                    database_url: Some(url),
+                    ..
+                }) => Ok(Self {
+                    url,
                     cluster: None,
                     lock: None,
                 }),
+                Some(_) => Err(no_database().into()),
                 None => Err(UserError::new(
                     Exit::Database,
                     "the daemon is starting: it has no database yet",
@@ -87,6 +94,14 @@ impl Database {
             cluster.stop().await;
         }
     }
+}
+
+fn no_database() -> UserError {
+    UserError::new(
+        Exit::Usage,
+        "this works on a database, and the tasks are in a Supabase project that is reached over HTTP",
+    )
+    .help("give the database's URL with --database-url (Project Settings, Database), or print the SQL with `rowcall setup --print`")
 }
 
 async fn start(config: &Config, lock: &DataDirLock, events: Events) -> anyhow::Result<Cluster> {

@@ -2,22 +2,27 @@
 
 mod agents;
 mod apps;
+mod backend;
 mod database;
 mod machine;
 mod mask;
+mod project;
 mod runfile;
 mod start;
 
 use std::{path::PathBuf, sync::Arc};
 
+use crate::exit::{Exit, UserError};
 pub use agents::{app_dir, app_launch};
 pub use apps::load as load_apps;
+pub use backend::{Backend, Tasks};
 pub use database::Database;
 pub use machine::{host_name, machine_id};
 pub use mask::mask_url;
+pub use project::{Project, is_service_key, session_text, wanted};
 use rowcall_core::MachineId;
 use rowcall_engine::{EngineError, EngineHandle, StopSummary};
-use rowcall_stack::cluster::ClusterError;
+use rowcall_stack::cluster::{ClusterError, DataDirLock};
 use rowcall_supervisor::{AppHost, Runners};
 pub use runfile::{RunFile, RunFileGuard};
 pub(crate) use start::free_port;
@@ -35,7 +40,8 @@ pub struct Daemon {
     apps: AppHost,
     store: Arc<rowcall_engine::store::StoreWriter>,
     stack: Option<start::RunningStack>,
-    database: Database,
+    database: Option<Database>,
+    _lock: Option<DataDirLock>,
     background: CancellationToken,
     tasks: tokio_util::task::TaskTracker,
     addresses: Addresses,
@@ -49,11 +55,11 @@ pub struct Addresses {
     pub machine: MachineId,
     /// Its data.
     pub data_dir: PathBuf,
-    /// The database, with its password.
-    pub database_url: String,
+    /// The database, with its password, where the tasks are in one.
+    pub database_url: Option<String>,
     /// The local API.
     pub api_url: String,
-    /// The Supabase-compatible API.
+    /// The Supabase-compatible API over our own database, or the project.
     pub stack: Option<StackAddress>,
 }
 
@@ -62,10 +68,23 @@ pub struct Addresses {
 pub struct StackAddress {
     /// Its URL, as clients take it.
     pub url: String,
-    /// The key for clients that row level security applies to.
-    pub anon_key: String,
-    /// The key that row level security does not apply to.
-    pub service_role_key: String,
+    /// The key for clients that row level security applies to, where one is known.
+    pub anon_key: Option<String>,
+    /// The key that the daemon's own programs use: that of its own stack holds nothing back.
+    pub own_key: String,
+}
+
+impl Addresses {
+    /// The database, for what works on one only.
+    pub fn database(&self) -> anyhow::Result<&str> {
+        self.database_url.as_deref().ok_or_else(|| {
+            UserError::new(
+                Exit::Usage,
+                "this needs a database, and the daemon works on a Supabase project",
+            )
+            .into()
+        })
+    }
 }
 
 impl Daemon {
@@ -82,9 +101,9 @@ impl Daemon {
     /// Waits until something the daemon cannot live without has failed for good.
     pub async fn failed(&self) -> Option<Arc<ClusterError>> {
         let server = async {
-            match &self.database.cluster {
-                Some(cluster) => cluster.wait_failed().await,
-                None => std::future::pending().await,
+            match self.database.as_ref().map(|database| &database.cluster) {
+                Some(Some(cluster)) => cluster.wait_failed().await,
+                _ => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -108,7 +127,9 @@ impl Daemon {
         }
         // Dropping the last of them waits for its thread.
         tokio::task::spawn_blocking(move || drop(self.store)).await?;
-        self.database.close().await;
+        if let Some(database) = self.database {
+            database.close().await;
+        }
         Ok(ended??)
     }
 }

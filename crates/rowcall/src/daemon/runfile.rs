@@ -18,8 +18,9 @@ const FILE: &str = "daemon.json";
 pub struct RunFile {
     /// The daemon's process.
     pub pid: u32,
-    /// The database with the tasks.
-    pub database_url: String,
+    /// The database with the tasks, where they are in one.
+    #[serde(default)]
+    pub database_url: Option<String>,
     /// The port of the local API.
     pub api_port: u16,
     /// The Supabase-compatible API, when it is served.
@@ -79,7 +80,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = RunFile {
             pid: 1,
-            database_url: "postgres://x".into(),
+            database_url: Some("postgres://x".into()),
             api_port: 3001,
             stack_url: None,
         };

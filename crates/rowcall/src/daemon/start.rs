@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use rowcall_backend::{
     migrate::{self, MigrateOptions},
     postgres::{PostgresBackend, PostgresConfig},
+    supabase::SupabaseDriver,
 };
 use rowcall_core::{Clock, IdSource, MachineId, ports::ClaimRules};
 use rowcall_engine::{
@@ -19,11 +20,12 @@ use rowcall_stack::{
     stack::{RealtimeSettings, Stack, StackConfig, loopback},
 };
 use rowcall_supervisor::{AppHost, AppOptions};
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Addresses, Daemon, Database, RunFile, STORE_FILE, StackAddress, agents, apps, database,
-    machine_id,
+    Addresses, Backend, Daemon, Database, Project, RunFile, STORE_FILE, StackAddress, agents, apps,
+    database, machine_id, project::warn_of_modes, wanted,
 };
 use crate::{
     api::{self, Api, Policy},
@@ -54,19 +56,73 @@ impl Daemon {
         let (api_port, listeners) = api::bind(config.api.port)
             .await
             .map_err(|error| UserError::new(Exit::Failure, error.to_string()))?;
+        if config.backend.is_project() {
+            let parts = Self::on_project(config, &data_dir, &store, api_port).await?;
+            let held = Held {
+                database: None,
+                lock: Some(lock),
+            };
+            return parts.assemble(config, policy, held, store, listeners).await;
+        }
         let database = Database::for_daemon(config, lock, events).await?;
         let database_url = database.url.clone();
         match Self::on(config, &data_dir, &store, &database_url, api_port).await {
             Ok(parts) => {
-                parts
-                    .assemble(config, policy, database, store, listeners)
-                    .await
+                let held = Held {
+                    database: Some(database),
+                    lock: None,
+                };
+                parts.assemble(config, policy, held, store, listeners).await
             }
             Err(error) => {
                 database.close().await;
                 Err(error)
             }
         }
+    }
+
+    /// The parts on a Supabase project, which need neither a database nor that the project answers now.
+    async fn on_project(
+        config: &Config,
+        data_dir: &std::path::Path,
+        store: &Arc<Store>,
+        api_port: u16,
+    ) -> anyhow::Result<Parts> {
+        let machine = named(config, data_dir)?;
+        let apps = apps::load(store)?;
+        let kind = config.backend.kind();
+        warn_of_modes(kind, &apps);
+        let project = {
+            let (config, data_dir, apps) = (config.clone(), data_dir.to_path_buf(), apps.clone());
+            // The keyring may block.
+            tokio::task::spawn_blocking(move || Project::of(&config, &data_dir, &apps)).await??
+        };
+        let (backend, driver) = project.backend(&machine, wanted(&apps))?;
+        let secret = |key: &SecretString| key.expose_secret().to_owned();
+        let addresses = Addresses {
+            machine,
+            data_dir: data_dir.to_path_buf(),
+            database_url: None,
+            api_url: format!("http://localhost:{api_port}"),
+            stack: Some(StackAddress {
+                url: project.url.clone(),
+                anon_key: project.anon_key.as_ref().map(secret),
+                own_key: secret(&project.key),
+            }),
+        };
+        let backend = Backend::project(backend, kind);
+        let (engine, runners, writer, run_file) =
+            wire(config, false, store, &backend, &addresses, api_port)?;
+        Ok(Parts {
+            engine,
+            runners,
+            writer,
+            backend,
+            driver: Some(driver),
+            stack: None,
+            addresses,
+            run_file,
+        })
     }
 
     async fn on(
@@ -76,12 +132,9 @@ impl Daemon {
         database_url: &str,
         api_port: u16,
     ) -> anyhow::Result<Parts> {
-        let machine = match &config.machine.id {
-            Some(id) => id.clone(),
-            None => machine_id(data_dir)?,
-        };
+        let machine = named(config, data_dir)?;
         let own = config.database.url.is_none();
-        let backend = prepare(config, &machine, database_url, own).await?;
+        let backend = Backend::from(prepare(config, &machine, database_url, own).await?);
         let stack = if own && config.stack.enabled {
             Some(start_stack(config, data_dir, database_url).await?)
         } else {
@@ -90,16 +143,17 @@ impl Daemon {
         let addresses = Addresses {
             machine,
             data_dir: data_dir.to_path_buf(),
-            database_url: database_url.to_owned(),
+            database_url: Some(database_url.to_owned()),
             api_url: format!("http://localhost:{api_port}"),
             stack: stack.as_ref().map(|stack| stack.address.clone()),
         };
-        match wire(config, own, store, backend.clone(), &addresses, api_port) {
+        match wire(config, own, store, &backend, &addresses, api_port) {
             Ok((engine, runners, writer, run_file)) => Ok(Parts {
                 engine,
                 runners,
                 writer,
                 backend,
+                driver: None,
                 stack,
                 addresses,
                 run_file,
@@ -126,13 +180,19 @@ fn wire(
     config: &Config,
     own: bool,
     store: &Arc<Store>,
-    backend: PostgresBackend,
+    backend: &Backend,
     addresses: &Addresses,
     api_port: u16,
 ) -> anyhow::Result<Wired> {
     let runners = agents::runners(addresses, store).context("cannot prepare the agents' guard")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let writer = Arc::new(StoreWriter::start(store, Arc::clone(&clock))?);
+    let (coordinator, signals) = backend.ports();
+    let name = if config.backend.is_project() {
+        "project"
+    } else {
+        "database"
+    };
     let engine = Engine::builder()
         .machine(addresses.machine.clone())
         .clock(clock)
@@ -140,11 +200,7 @@ fn wire(
         .runner(Arc::clone(&runners) as _)
         .store(Arc::clone(&writer) as _)
         .options(options(config, own))
-        .source(Source::new(
-            "database",
-            Arc::new(backend.clone()),
-            Arc::new(backend),
-        ))
+        .source(Source::new(name, coordinator, signals))
         .apps(apps::load(store)?)
         .build()?;
     let run_file = RunFile {
@@ -160,9 +216,11 @@ fn wire(
 /// What was started before the database's ownership moves in.
 struct Parts {
     engine: Engine,
+    /// Keeps the Realtime side of a project going.
+    driver: Option<SupabaseDriver>,
     runners: Arc<rowcall_supervisor::Runners>,
     writer: Arc<StoreWriter>,
-    backend: PostgresBackend,
+    backend: Backend,
     stack: Option<RunningStack>,
     addresses: Addresses,
     run_file: super::RunFileGuard,
@@ -173,7 +231,7 @@ impl Parts {
         self,
         config: &Config,
         policy: Policy,
-        database: Database,
+        held: Held,
         store: Arc<Store>,
         listeners: Vec<tokio::net::TcpListener>,
     ) -> anyhow::Result<Daemon> {
@@ -192,11 +250,11 @@ impl Parts {
         let api = Api::new(api::Parts {
             store: Arc::clone(&store),
             engine: handle.clone(),
-            backend: self.backend,
+            backend: self.backend.clone(),
             rules: ClaimRules {
                 machine: self.addresses.machine.clone(),
                 lease: config.engine.lease(),
-                retry: config.engine.retry(config.database.url.is_none()),
+                retry: config.engine.retry(is_alone(config)),
             },
             addresses: self.addresses.clone(),
             stack_keys: self.stack.as_ref().map(|stack| stack.keys.clone()),
@@ -215,8 +273,17 @@ impl Parts {
             store,
             watch,
             handle.clone(),
+            self.backend.clone(),
             background.clone(),
         ));
+        if let Some(driver) = self.driver {
+            let stopped = background.clone();
+            tasks.spawn(async move { stopped.run_until_cancelled(driver.run()).await });
+        }
+        let load = self
+            .backend
+            .publish_load(handle.clone(), background.clone());
+        tasks.spawn(load);
         let running = tokio::spawn(self.engine.run());
         api.autostart().await;
         Ok(Daemon {
@@ -226,13 +293,33 @@ impl Parts {
             apps: host,
             store: self.writer,
             stack: self.stack,
-            database,
+            database: held.database,
+            _lock: held.lock,
             background,
             tasks,
             addresses: self.addresses,
             _run_file: self.run_file,
         })
     }
+}
+
+/// What keeps the data directory ours.
+struct Held {
+    database: Option<Database>,
+    lock: Option<DataDirLock>,
+}
+
+/// Who this machine is.
+fn named(config: &Config, data_dir: &std::path::Path) -> anyhow::Result<MachineId> {
+    match &config.machine.id {
+        Some(id) => Ok(id.clone()),
+        None => machine_id(data_dir),
+    }
+}
+
+/// Whether no other machine can take this one's failed tasks.
+fn is_alone(config: &Config) -> bool {
+    config.database.url.is_none() && !config.backend.is_project()
 }
 
 /// Brings the schema up to date, says what was done, and connects.
@@ -307,8 +394,8 @@ async fn start_stack(
     let stack = Stack::start(stack).await?;
     let address = StackAddress {
         url: stack.url().to_owned(),
-        anon_key: keys.anon_key().to_owned(),
-        service_role_key: keys.service_role_key().to_owned(),
+        anon_key: Some(keys.anon_key().to_owned()),
+        own_key: keys.service_role_key().to_owned(),
     };
     Ok(RunningStack {
         stack,

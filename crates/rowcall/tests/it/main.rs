@@ -4,6 +4,7 @@ mod api;
 mod chaos;
 mod cli;
 mod dependencies;
+mod project;
 mod stack;
 mod support;
 mod tasks;

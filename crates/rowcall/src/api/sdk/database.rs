@@ -33,8 +33,11 @@ async fn config(
     {
         Some((Some(url), key)) => (url.clone(), key.clone().unwrap_or_default()),
         _ => match own {
-            Some(stack) => (stack.url.clone(), stack.anon_key.clone()),
-            None => {
+            Some(stack) if stack.anon_key.is_some() => (
+                stack.url.clone(),
+                stack.anon_key.clone().unwrap_or_default(),
+            ),
+            _ => {
                 return Err(ApiError::new(
                     StatusCode::NOT_FOUND,
                     "NOT_FOUND",

@@ -5,10 +5,7 @@ use axum::{
     extract::{Path, State},
 };
 use jiff::Timestamp;
-use rowcall_core::{
-    TaskId,
-    ports::{Coordinator as _, TaskView},
-};
+use rowcall_core::{TaskId, ports::TaskView};
 use rowcall_engine::store::{AttemptRow, Outcome, TriggerRow};
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@ use axum::{
 };
 use rowcall_core::{
     EventKind, TableName, TaskState,
-    ports::{Coordinator as _, TaskAdmin as _, TaskQuery, TaskView},
+    ports::{TaskQuery, TaskView},
 };
 use rowcall_engine::store::{AttemptRow, CalendarRow, LogPage, TriggerRow};
 use serde::{Deserialize, Serialize};

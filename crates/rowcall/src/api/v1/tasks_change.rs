@@ -5,10 +5,7 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use rowcall_core::{
-    TaskRef, TaskState,
-    ports::{AdminOutcome, TaskAdmin as _},
-};
+use rowcall_core::{TaskRef, TaskState, ports::AdminOutcome};
 use rowcall_engine::{StopReply, store::TriggerRow};
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -45,7 +45,7 @@ pub(super) async fn run(
     context: &Context,
     examples: &Path,
 ) -> anyhow::Result<Exit> {
-    let client = crate::cli::connect(&daemon.addresses().database_url).await?;
+    let client = crate::cli::connect(daemon.addresses().database()?).await?;
     // This process only has the database: an app of an earlier demo would take the tickets itself.
     let store = context.store()?;
     for app in store.apps()? {
@@ -143,7 +143,7 @@ fn spawn(daemon: &Daemon, context: &Context, examples: &Path, name: &str) -> any
         env.insert("SUPABASE_URL".to_owned(), Value::from(stack.url.as_str()));
         env.insert(
             "SUPABASE_KEY".to_owned(),
-            Value::from(stack.service_role_key.as_str()),
+            Value::from(stack.own_key.as_str()),
         );
     }
     let mut app: Value = serde_json::from_str(&super::manifest(
@@ -174,7 +174,7 @@ fn spawn(daemon: &Daemon, context: &Context, examples: &Path, name: &str) -> any
         ])
         .arg("--data-dir")
         .arg(&dir)
-        .env("ROWCALL_DATABASE_URL", &daemon.addresses().database_url)
+        .env("ROWCALL_DATABASE_URL", daemon.addresses().database()?)
         .env("ROWCALL__ENGINE__LEASE_TTL", LEASE)
         .env("ROWCALL__ENGINE__HEARTBEAT", HEARTBEAT)
         .env("ROWCALL__ENGINE__POLL", HEARTBEAT)

@@ -207,7 +207,7 @@ async fn start(context: &Context, progress: &ProgressBar) -> anyhow::Result<Daem
 
 /// The table and its capture trigger.
 async fn prepare(daemon: &Daemon, data_dir: &Path) -> anyhow::Result<()> {
-    let mut client = super::connect(&daemon.addresses().database_url).await?;
+    let mut client = super::connect(daemon.addresses().database()?).await?;
     client.batch_execute(files::text("schema.sql")).await?;
     let app = Manifest::parse(files::text("app.json"), None)?;
     for table in super::app::captured_tables(&app) {

@@ -50,7 +50,7 @@ struct Inserted {
 }
 
 pub(super) async fn run(daemon: &Daemon, tickets: &[Ticket]) -> anyhow::Result<Report> {
-    let mut client = crate::cli::connect(&daemon.addresses().database_url).await?;
+    let mut client = crate::cli::connect(daemon.addresses().database()?).await?;
     let mut watch = Watch::new(daemon.engine().events());
     let progress = bar(tickets.len());
     let tick = |ended: usize| progress.set_position(ended as u64);

@@ -65,14 +65,42 @@ impl Daemon {
         daemon
     }
 
+    /// Starts a daemon on a Supabase project that it knows by `env` and by its configuration file.
+    pub(crate) async fn on_project(
+        name: &str,
+        app: &Value,
+        config: &str,
+        env: &[(&str, &str)],
+    ) -> Self {
+        let dir = scratch_dir();
+        std::fs::write(dir.path().join("rowcall.toml"), config).expect("the configuration");
+        let env: Vec<_> = [("ROWCALL__SECRETS", "file")]
+            .into_iter()
+            .chain(env.iter().copied())
+            .collect();
+        let daemon = Self::spawn_in(name, None, app, &env, dir);
+        daemon.ready().await;
+        daemon
+    }
+
     fn spawn(name: &str, url: &str, app: &Value, env: &[(&str, &str)], dir: TempDir) -> Self {
+        Self::spawn_in(name, Some(url), app, env, dir)
+    }
+
+    fn spawn_in(
+        name: &str,
+        url: Option<&str>,
+        app: &Value,
+        env: &[(&str, &str)],
+        dir: TempDir,
+    ) -> Self {
         let manifest = dir.path().join("app.json");
         std::fs::write(&manifest, app.to_string()).expect("the manifest");
         let log = std::fs::File::create(dir.path().join("daemon.log")).expect("a log");
         let child = command(dir.path())
             .args(["up", "--api-port", "0", "--machine-id", name, "--app"])
             .arg(&manifest)
-            .env("ROWCALL_DATABASE_URL", url)
+            .envs(url.map(|url| ("ROWCALL_DATABASE_URL", url)))
             .env("ROWCALL__ENGINE__LEASE_TTL", "3s")
             .env("ROWCALL__ENGINE__HEARTBEAT", "1s")
             .env("ROWCALL__ENGINE__POLL", "1s")

@@ -2,10 +2,12 @@
 
 mod daemon;
 mod database;
+mod project;
 mod stack;
 mod wait;
 
 pub(crate) use daemon::{Daemon, command, http_client, run, shell_app};
 pub(crate) use database::Database;
+pub(crate) use project::Project;
 pub(crate) use stack::{Settings, Stack, keys};
 pub(crate) use wait::{PATIENCE, until};

@@ -1,0 +1,121 @@
+//! The backend of the daemon: a database or a project, as the engine and the local API see it.
+
+use std::{sync::Arc, time::Duration};
+
+use rowcall_backend::{
+    PostgresBackend, SupabaseBackend,
+    supabase::{Load, Machine},
+};
+use rowcall_core::{
+    App,
+    ports::{Coordinator, SignalSource, TaskAdmin},
+};
+use rowcall_engine::{EngineHandle, Heard, What};
+use tokio_util::sync::CancellationToken;
+
+use super::project;
+use crate::config::BackendKind;
+
+/// How often other machines can hear of this one's load. The client keeps to the limits of Realtime beyond that.
+const LOAD_EVERY: Duration = Duration::from_secs(1);
+
+/// Where tasks are claimed, settled, and looked after by people.
+pub trait Tasks: Coordinator + TaskAdmin {}
+
+impl<T: Coordinator + TaskAdmin> Tasks for T {}
+
+/// The backend of the daemon.
+#[derive(Clone)]
+pub struct Backend {
+    /// Where tasks are claimed and settled.
+    pub tasks: Arc<dyn Tasks>,
+    /// Which kind.
+    pub kind: BackendKind,
+    project: Option<SupabaseBackend>,
+    signals: Arc<dyn SignalSource>,
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backend")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<PostgresBackend> for Backend {
+    fn from(backend: PostgresBackend) -> Self {
+        Self {
+            tasks: Arc::new(backend.clone()),
+            kind: BackendKind::Postgres,
+            project: None,
+            signals: Arc::new(backend),
+        }
+    }
+}
+
+impl Backend {
+    /// A project.
+    pub fn project(backend: SupabaseBackend, kind: BackendKind) -> Self {
+        Self {
+            tasks: Arc::new(backend.clone()),
+            kind,
+            signals: Arc::new(backend.clone()),
+            project: Some(backend),
+        }
+    }
+
+    /// The coordinator and the signals, for the engine.
+    pub(super) fn ports(&self) -> (Arc<dyn Coordinator>, Arc<dyn SignalSource>) {
+        (Arc::clone(&self.tasks) as _, Arc::clone(&self.signals))
+    }
+
+    /// The machines that presence shows; `None` where there is no presence.
+    pub fn machines(&self) -> Option<Vec<Machine>> {
+        let project = self.project.as_ref()?;
+        Some(project.machines().borrow().clone())
+    }
+
+    /// The apps have changed.
+    pub(super) fn set_apps(&self, apps: &[App]) {
+        project::warn_of_modes(self.kind, apps);
+        if let Some(project) = &self.project {
+            project.set_wanted(project::wanted(apps));
+        }
+    }
+
+    /// Tells other machines how busy this one is, until `stop`.
+    pub(super) async fn publish_load(self, engine: EngineHandle, stop: CancellationToken) {
+        let Some(project) = self.project else {
+            return;
+        };
+        let mut events = engine.events();
+        let mut dirty = true;
+        loop {
+            if dirty {
+                // What happened before this look is in it.
+                events = engine.events();
+                if let Ok(status) = engine.status().await {
+                    project.set_load(Load {
+                        running: status.slots_used,
+                        capacity: status.slots,
+                    });
+                }
+            }
+            // Cancel-safe: all arms only wait.
+            dirty = tokio::select! {
+                () = stop.cancelled() => return,
+                heard = events.next() => match heard {
+                    Heard::Event(event) => matches!(event.what, What::Claimed { .. } | What::Settled { .. } | What::Failed { .. }),
+                    Heard::Missed(_) => true,
+                },
+            };
+            if dirty {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(LOAD_EVERY) => {}
+                }
+            }
+        }
+    }
+}

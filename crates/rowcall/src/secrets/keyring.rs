@@ -1,0 +1,59 @@
+//! The keyring of the system: Keychain, Credential Manager, or the Secret Service.
+
+use std::{sync::mpsc, thread, time::Duration};
+
+use keyring::v1::{Entry, Error};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::SecretError;
+
+/// The service under which all entries stand.
+const SERVICE: &str = "rowcall";
+
+/// How long the keyring may take. A locked one asks a person, who may not be there.
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub(super) fn get(entry: &str) -> Result<Option<SecretString>, SecretError> {
+    let entry = entry.to_owned();
+    bounded(move || match Entry::new(SERVICE, &entry)?.get_password() {
+        Ok(secret) => Ok(Some(secret.into())),
+        Err(Error::NoEntry) => Ok(None),
+        Err(error) => Err(error),
+    })
+}
+
+pub(super) fn put(entry: &str, secret: &SecretString) -> Result<(), SecretError> {
+    let (entry, secret) = (entry.to_owned(), secret.clone());
+    bounded(move || Entry::new(SERVICE, &entry)?.set_password(secret.expose_secret()))
+}
+
+pub(super) fn remove(entry: &str) -> Result<(), SecretError> {
+    let entry = entry.to_owned();
+    bounded(
+        move || match Entry::new(SERVICE, &entry)?.delete_credential() {
+            Ok(()) | Err(Error::NoEntry) => Ok(()),
+            Err(error) => Err(error),
+        },
+    )
+}
+
+/// On a thread of its own: the keyring blocks, and may do so for ever.
+fn bounded<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, SecretError> {
+    let (sender, receiver) = mpsc::channel();
+    let started = thread::Builder::new()
+        .name("keyring".to_owned())
+        .spawn(move || {
+            // Nobody waits any more when this fails.
+            let _ = sender.send(work());
+        });
+    started.map_err(|error| SecretError::Keyring(error.to_string()))?;
+    match receiver.recv_timeout(LIMIT) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(SecretError::Keyring(error.to_string())),
+        Err(_) => Err(SecretError::Keyring(format!(
+            "it did not answer within {LIMIT:?}"
+        ))),
+    }
+}

@@ -1,0 +1,4 @@
+//! Daemons on a Supabase project, which they know by URL and key only.
+
+mod compatible;
+mod custom;
