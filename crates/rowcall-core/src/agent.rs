@@ -49,6 +49,13 @@ pub enum AgentKind {
         /// How many tasks it may hold at once.
         concurrency: u32,
     },
+    /// A web service: the task is posted to it as JSON, and what it answers is the result.
+    Http {
+        /// Where to.
+        url: String,
+        /// The environment variable of the daemon whose value is sent as `Authorization: Bearer …`.
+        token_env: Option<String>,
+    },
     /// A function of this process, for the library, tests and benchmarks.
     InProcess,
 }

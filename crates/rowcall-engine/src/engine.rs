@@ -144,6 +144,12 @@ impl EngineBuilder {
             options: self.options,
             soft: CancellationToken::new(),
             hard: CancellationToken::new(),
+            elsewhere: self
+                .sources
+                .iter()
+                .filter_map(|source| source.apps.clone())
+                .flatten()
+                .collect(),
             freed: self
                 .sources
                 .iter()

@@ -171,7 +171,10 @@ impl EngineHandle {
         report: Report,
     ) -> Result<ReportReply, SourceError> {
         let state = report.state();
-        let verdict = report.into_verdict(|error| self.shared.failure(task, error));
+        let verdict = {
+            let retry = reach.source.retry.unwrap_or(self.shared.options.retry);
+            report.into_verdict(|error| self.shared.failure(&retry, task, error))
+        };
         let Some(verdict) = verdict else {
             return Ok(ReportReply::Accepted { state });
         };

@@ -1,9 +1,9 @@
 //! What all loops of one engine share.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use rowcall_core::{
-    Clock, IdSource, MachineId, Task,
+    AppId, Clock, IdSource, MachineId, RetryPolicy, Task,
     ports::{AgentRunner, Verdict},
 };
 use tokio::sync::Notify;
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) soft: CancellationToken,
     /// Canceled by a hard stop: agents are dropped.
     pub(crate) hard: CancellationToken,
+    /// Apps that a source names for itself: the sources for everybody leave them alone.
+    pub(crate) elsewhere: BTreeSet<AppId>,
     /// One per source: told when another source gave places back.
     pub(crate) freed: Vec<Arc<Notify>>,
 }
@@ -54,8 +56,7 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     /// The verdict of a failed attempt: whether this machine tries again depends on the retry policy.
-    pub(crate) fn failure(&self, task: &Task, error: &str) -> Verdict {
-        let retry = &self.options.retry;
+    pub(crate) fn failure(&self, retry: &RetryPolicy, task: &Task, error: &str) -> Verdict {
         let failures = task.retry_count.saturating_add(1);
         Verdict::Failed {
             error: storable(error),

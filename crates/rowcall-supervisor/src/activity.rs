@@ -88,8 +88,8 @@ pub(crate) fn table_name(context: &RunContext) -> String {
     }
 }
 
-/// The whole data of a task, as one line of JSON.
-pub(crate) fn json(context: &RunContext) -> String {
+/// The whole data of a task, as one line of JSON: what programs find in `ACTIVITY_DATA` and workers in `task`.
+pub fn json(context: &RunContext) -> String {
     let task = &context.task;
     let activity = Activity {
         head: head(context),

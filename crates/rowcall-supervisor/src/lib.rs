@@ -37,6 +37,7 @@ mod runners;
 mod supervisor;
 mod worker;
 
+pub use activity::json as task_json;
 pub use app::{AppHost, AppLaunch, AppOptions, AppProcess, AppState, StartReply};
 pub use environment::{RUN_MARK, inherit};
 pub use error::LaunchError;

@@ -62,7 +62,7 @@ impl AgentRunner for Runners {
         match &context.agent.kind {
             AgentKind::Process(_) => self.process.run(context, stop).await,
             AgentKind::Worker { .. } => self.worker.run(context, stop).await,
-            AgentKind::InProcess => self.fallback.run(context, stop).await,
+            AgentKind::Http { .. } | AgentKind::InProcess => self.fallback.run(context, stop).await,
         }
     }
 }

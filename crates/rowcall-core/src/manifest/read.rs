@@ -241,12 +241,30 @@ fn agents(top: &mut Fields, app_type: Runtime) -> Result<Vec<AgentSpec>, Manifes
             ));
         }
         let runtime = runtime(&mut fields, "app_type")?.unwrap_or(app_type);
-        let command = command(&mut fields, runtime)?.ok_or_else(|| {
-            ManifestError::at(fields.path("command"), "missing: an agent needs a program")
-        })?;
+        let program = command(&mut fields, runtime)?;
+        let url = fields.text("url")?;
+        let token_env = fields.text("token_env")?;
         let seconds = fields.number("timeout_seconds", MAX_AGENT_TIMEOUT_SECONDS)?;
         let concurrency = fields.number("concurrency", MAX_WORKER_CONCURRENCY)?;
-        let kind = match fields.text("kind")?.as_deref() {
+        let named = fields.text("kind")?;
+        let http = named.as_deref() == Some("http") || (named.is_none() && url.is_some());
+        if http {
+            let kind = http_agent(&fields, url, token_env, program.is_some(), concurrency)?;
+            let timeout = agent_timeout(seconds);
+            agents.push(AgentSpec { id, kind, timeout });
+            fields.finish()?;
+            continue;
+        }
+        if url.is_some() || token_env.is_some() {
+            return Err(ManifestError::at(
+                fields.path("url"),
+                "only an agent of kind \"http\" has a url and a token_env",
+            ));
+        }
+        let command = program.ok_or_else(|| {
+            ManifestError::at(fields.path("command"), "missing: an agent needs a program")
+        })?;
+        let kind = match named.as_deref() {
             None | Some("process") if concurrency.is_some() => {
                 return Err(ManifestError::at(
                     fields.path("concurrency"),
@@ -261,17 +279,45 @@ fn agents(top: &mut Fields, app_type: Runtime) -> Result<Vec<AgentSpec>, Manifes
             Some(other) => {
                 return Err(ManifestError::at(
                     fields.path("kind"),
-                    format!("unknown kind {other:?}: use \"process\" or \"worker\""),
+                    format!("unknown kind {other:?}: use \"process\", \"worker\" or \"http\""),
                 ));
             }
         };
-        let timeout = seconds.map_or(DEFAULT_AGENT_TIMEOUT, |seconds| {
-            Duration::from_secs(seconds.into())
-        });
+        let timeout = agent_timeout(seconds);
         agents.push(AgentSpec { id, kind, timeout });
         fields.finish()?;
     }
     Ok(agents)
+}
+
+fn agent_timeout(seconds: Option<u32>) -> Duration {
+    seconds.map_or(DEFAULT_AGENT_TIMEOUT, |seconds| {
+        Duration::from_secs(seconds.into())
+    })
+}
+
+/// An agent that is a web service.
+fn http_agent(
+    fields: &Fields,
+    url: Option<String>,
+    token_env: Option<String>,
+    has_program: bool,
+    concurrency: Option<u32>,
+) -> Result<AgentKind, ManifestError> {
+    if has_program || concurrency.is_some() {
+        return Err(ManifestError::at(
+            fields.path("kind"),
+            "an http agent has a url, and neither a program nor a concurrency of its own",
+        ));
+    }
+    let url = url.ok_or_else(|| ManifestError::at(fields.path("url"), "missing"))?;
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(ManifestError::at(
+            fields.path("url"),
+            "it must begin with http:// or https://",
+        ));
+    }
+    Ok(AgentKind::Http { url, token_env })
 }
 
 /// Fills in what the parts say about each other, and notes what is odd.

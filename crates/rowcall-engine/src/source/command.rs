@@ -136,7 +136,8 @@ impl SourceLoop {
         unit.reported.cancel();
         unit.waiters.push(waiter);
         let task = Arc::clone(&unit.task);
-        let verdict = report.into_verdict(|error| self.shared.failure(&task, error));
+        let verdict =
+            report.into_verdict(|error| self.shared.failure(&self.rules.retry, &task, error));
         if let Some(verdict) = verdict {
             self.settle(id, verdict);
         }

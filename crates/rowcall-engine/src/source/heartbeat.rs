@@ -57,7 +57,7 @@ impl SourceLoop {
         let coordinator = Arc::clone(&self.source.coordinator);
         let options = &self.shared.options;
         // Several tries must fit into the life of a lease.
-        let limit = options.call_timeout.min(options.lease.ttl / 8);
+        let limit = options.call_timeout.min(self.rules.lease.ttl / 8);
         let sent = self.now;
         self.shared.counters.calls.add(1);
         self.calls.spawn(async move {
@@ -126,12 +126,12 @@ impl SourceLoop {
                 .units
                 .iter()
                 .any(|(_, unit)| unit.phase.is_leased())
-                .then(|| sent + self.shared.options.lease.renew_every);
+                .then(|| sent + self.rules.lease.renew_every);
         }
     }
 
     fn arm_expiry(&mut self) {
-        let ttl = self.shared.options.lease.ttl;
+        let ttl = self.rules.lease.ttl;
         self.timers.expiry = self
             .units
             .iter()
@@ -145,7 +145,7 @@ impl SourceLoop {
             // Such a source has leases without an end, or ends them by itself.
             return;
         }
-        let (now, ttl) = (self.now, self.shared.options.lease.ttl);
+        let (now, ttl) = (self.now, self.rules.lease.ttl);
         for id in self
             .units
             .ids(|unit| unit.phase.is_open() && unit.expires(ttl) <= now)
@@ -230,7 +230,7 @@ impl SourceLoop {
             unit.agent.timeout
         );
         let task = Arc::clone(&unit.task);
-        let verdict = self.shared.failure(&task, &text);
+        let verdict = self.shared.failure(&self.rules.retry, &task, &text);
         self.settle(id, verdict);
     }
 

@@ -30,7 +30,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use futures_util::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use jiff::Timestamp;
 use rowcall_core::{
-    AgentError, AgentOutput, AppId, Selector, Signal, TableName,
+    AgentError, AgentOutput, AppId, LeasePolicy, RetryPolicy, Selector, Signal, TableName,
     ports::{ClaimRules, Coordinator, SignalSource},
 };
 use tokio::{
@@ -70,10 +70,16 @@ pub struct Source {
     pub coordinator: Arc<dyn Coordinator>,
     /// Who says that work may be there.
     pub signals: Arc<dyn SignalSource>,
-    /// Which apps' tasks come from here; all when `None`.
+    /// Which apps' tasks come from here; all that no other source names when `None`.
     pub apps: Option<BTreeSet<AppId>>,
     /// The table that is claimed: where a task is looked up when only its id is known.
     pub table: TableName,
+    /// How long its leases live, where it is not what the engine's options say.
+    pub lease: Option<LeasePolicy>,
+    /// Who tries failed tasks again, where it is not what the engine's options say.
+    pub retry: Option<RetryPolicy>,
+    /// Claims the oldest first from the beginning, instead of a first page of the newest.
+    pub in_order: bool,
 }
 
 impl fmt::Debug for Source {
@@ -99,7 +105,31 @@ impl Source {
             signals,
             apps: None,
             table: TableName::activities(),
+            lease: None,
+            retry: None,
+            in_order: false,
         }
+    }
+
+    /// Leases that live for another time than the engine's options say.
+    #[must_use]
+    pub fn leasing(mut self, lease: LeasePolicy) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// Tries again by other rules than the engine's options say.
+    #[must_use]
+    pub fn retrying(mut self, retry: RetryPolicy) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// Claims the oldest first from the beginning.
+    #[must_use]
+    pub fn in_order(mut self) -> Self {
+        self.in_order = true;
+        self
     }
 
     /// Serves only these apps.
@@ -180,8 +210,8 @@ impl SourceLoop {
     ) -> Self {
         let rules = Arc::new(ClaimRules {
             machine: shared.machine.clone(),
-            lease: shared.options.lease,
-            retry: shared.options.retry,
+            lease: source.lease.unwrap_or(shared.options.lease),
+            retry: source.retry.unwrap_or(shared.options.retry),
         });
         let batch = shared.options.batch as usize;
         let wall = shared.clock.now();

@@ -48,7 +48,7 @@ impl SourceLoop {
                             | AgentErrorKind::NotStarted
                             | AgentErrorKind::Protocol => error.message,
                         };
-                        let verdict = self.shared.failure(&task, &text);
+                        let verdict = self.shared.failure(&self.rules.retry, &task, &text);
                         self.settle(id, verdict);
                     }
                 }
@@ -296,7 +296,7 @@ impl SourceLoop {
             unit.phase = Phase::Settling(TaskState::Failed);
             let task = Arc::clone(&unit.task);
             let text = format!("the result could not be stored: {error}");
-            one.settlement.verdict = self.shared.failure(&task, &text);
+            one.settlement.verdict = self.shared.failure(&self.rules.retry, &task, &text);
         }
         let wait = self
             .shared

@@ -55,7 +55,9 @@ impl SourceLoop {
         self.arm_timers(sent, route);
         let margin = match route.agent.kind {
             AgentKind::InProcess => Duration::ZERO,
-            AgentKind::Process(_) | AgentKind::Worker { .. } => RUNNER_MARGIN,
+            AgentKind::Process(_) | AgentKind::Worker { .. } | AgentKind::Http { .. } => {
+                RUNNER_MARGIN
+            }
         };
         let task = Arc::new(task);
         let (stop, reported) = (CancellationToken::new(), CancellationToken::new());
@@ -140,10 +142,10 @@ impl SourceLoop {
     }
 
     fn arm_timers(&mut self, sent: Instant, route: &AgentRoute) {
-        let options = &self.shared.options;
+        let (options, lease) = (&self.shared.options, self.rules.lease);
         let first = options.mark_processing_after.min(route.agent.timeout);
         sooner(&mut self.timers.scan, sent + first);
-        sooner(&mut self.timers.heartbeat, sent + options.lease.renew_every);
-        sooner(&mut self.timers.expiry, sent + options.lease.ttl);
+        sooner(&mut self.timers.heartbeat, sent + lease.renew_every);
+        sooner(&mut self.timers.expiry, sent + lease.ttl);
     }
 }

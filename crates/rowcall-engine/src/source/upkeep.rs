@@ -183,12 +183,11 @@ impl SourceLoop {
         let page = self.shared.options.sweep_page;
         let mut before = std::mem::take(&mut self.apps);
         for entry in &table.entries {
-            if self
-                .source
-                .apps
-                .as_ref()
-                .is_some_and(|apps| !apps.contains(&entry.id))
-            {
+            let served = match &self.source.apps {
+                Some(apps) => apps.contains(&entry.id),
+                None => !self.shared.elsewhere.contains(&entry.id),
+            };
+            if !served {
                 continue;
             }
             let known = before
@@ -202,7 +201,12 @@ impl SourceLoop {
             } else {
                 // New selectors have missed everything so far: their own start-up sweep.
                 let tables = u32::try_from(entry.tables().len()).unwrap_or(u32::MAX);
-                AppState::new(entry.clone(), page.saturating_mul(tables))
+                let newest = if self.source.in_order {
+                    0
+                } else {
+                    page.saturating_mul(tables)
+                };
+                AppState::new(entry.clone(), newest)
             };
             self.apps.push(state);
         }

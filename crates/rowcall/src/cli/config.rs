@@ -29,6 +29,9 @@ impl Config {
                 let mut config = context.config.clone();
                 // A URL carries a password.
                 config.database.url = config.database.url.as_deref().map(crate::daemon::mask_url);
+                if !config.worker.realtime.key.is_empty() {
+                    "****".clone_into(&mut config.worker.realtime.key);
+                }
                 if json {
                     output::json(&config)?;
                 } else {

@@ -29,6 +29,12 @@ impl Context {
         Self { config }
     }
 
+    /// Works with the database that AIMQ's variables name, when nothing else names one.
+    pub fn use_aimq_database(&mut self) {
+        let url = &mut self.config.database.url;
+        *url = url.take().or_else(|| self.config.aimq_database.take());
+    }
+
     /// The data directory, made when it is missing.
     pub fn data_dir(&self) -> anyhow::Result<PathBuf> {
         let dir = self.config.data_dir()?;

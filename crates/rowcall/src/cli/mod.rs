@@ -12,10 +12,12 @@ mod doctor;
 pub(crate) mod key;
 mod machines;
 mod permissions;
+mod queue;
 pub(crate) mod setup;
 mod stack;
 mod task;
 mod up;
+mod worker;
 mod workspace;
 
 use std::{ffi::OsString, path::PathBuf};
@@ -94,6 +96,11 @@ pub struct Global {
 pub enum Command {
     /// Run the daemon: its own PostgreSQL unless a URL is given, and everything that handles tasks
     Up(up::Up),
+    /// Read queues of pgmq and have a program or a web service handle their messages
+    Worker(worker::Worker),
+    /// Queues of pgmq: make, fill, look into, and their wake-ups
+    #[command(subcommand)]
+    Queue(queue::Queue),
     /// See the whole thing work: start, insert support tickets, watch an agent handle them
     Demo(demo::Demo),
     /// Make the changes of a table into tasks, or stop doing so
@@ -153,7 +160,7 @@ pub fn main(args: Vec<OsString>, env: Vec<(String, String)>) -> Exit {
         }
     };
     let daemon = match &cli.command {
-        Command::Up(_) => true,
+        Command::Up(_) | Command::Worker(_) => true,
         Command::Stack(stack) => stack.is_serving(),
         _ => false,
     };
@@ -183,6 +190,8 @@ fn run(cli: Cli, env: Vec<(String, String)>) -> anyhow::Result<Exit> {
     let exit = runtime.block_on(async {
         match cli.command {
             Command::Up(up) => Box::pin(up.run(context)).await,
+            Command::Worker(worker) => Box::pin(worker.run(context)).await,
+            Command::Queue(queue) => Box::pin(queue.run(context)).await,
             Command::Demo(demo) => Box::pin(demo.run(context)).await,
             Command::Setup(setup) => Box::pin(setup.run(context)).await,
             Command::Stack(stack) => Box::pin(stack.run(context)).await,

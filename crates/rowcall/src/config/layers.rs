@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::de::IntoDeserializer as _;
 use toml::{Table, Value};
 
-use super::{CONFIG_FILE, Config};
+use super::{CONFIG_FILE, Config, aimq};
 
 /// The prefix of environment variables that set configuration keys; `__` separates the levels.
 const ENV_PREFIX: &str = "ROWCALL__";
@@ -68,38 +68,52 @@ pub(super) fn load(
     let path = file.map_or_else(|| PathBuf::from(CONFIG_FILE), Path::to_path_buf);
     let mut table = read(&path, file.is_some())?;
     let mut from_env: Vec<(String, String)> = Vec::new();
-    for (name, text) in env {
+    let env: Vec<(String, String)> = env.into_iter().collect();
+    for (name, text) in &env {
+        if let Some((key, value)) = aimq::setting(name, text) {
+            insert(&mut table, key, value);
+            from_env.push((key.to_owned(), name.clone()));
+        }
+    }
+    for (name, text) in &env {
         let Some(key) = name.strip_prefix(ENV_PREFIX) else {
             continue;
         };
         let key = key.to_ascii_lowercase().replace("__", ".");
-        insert(&mut table, &key, scalar(&text));
-        from_env.push((key, name));
+        insert(&mut table, &key, scalar(text));
+        from_env.push((key, name.clone()));
     }
     from_env.sort();
-    let config: Config = serde_path_to_error::deserialize(Value::Table(table).into_deserializer())
-        .map_err(|error| {
-            let key = error.path().to_string();
-            let text = error.inner().to_string();
-            let text = text.lines().next().unwrap_or_default().to_owned();
-            let unknown = unknown_field(&text).map(|field| match key.as_str() {
-                "." => field.to_owned(),
-                parent if parent.ends_with(field) => parent.to_owned(),
-                parent => format!("{parent}.{field}"),
-            });
-            let key = unknown.unwrap_or(key);
-            let origin = from_env.iter().find(|(set, _)| *set == key).map_or_else(
-                || path.display().to_string(),
-                |(_, name)| format!("environment variable {name}"),
-            );
-            ConfigError::Value {
-                origin,
-                problem: suggest(&text),
-                key,
-            }
-        })?;
+    let mut config: Config = serde_path_to_error::deserialize(
+        Value::Table(table).into_deserializer(),
+    )
+    .map_err(|error| {
+        let key = error.path().to_string();
+        let text = error.inner().to_string();
+        let text = text.lines().next().unwrap_or_default().to_owned();
+        let unknown = unknown_field(&text).map(|field| match key.as_str() {
+            "." => field.to_owned(),
+            parent if parent.ends_with(field) => parent.to_owned(),
+            parent => format!("{parent}.{field}"),
+        });
+        let key = unknown.unwrap_or(key);
+        let origin = from_env.iter().find(|(set, _)| *set == key).map_or_else(
+            || path.display().to_string(),
+            |(_, name)| format!("environment variable {name}"),
+        );
+        ConfigError::Value {
+            origin,
+            problem: suggest(&text),
+            key,
+        }
+    })?;
     config.engine.validate()?;
     config.backend.validate()?;
+    config.worker.validate()?;
+    let texts = env
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()));
+    config.aimq_database = aimq::database(texts);
     Ok(config)
 }
 

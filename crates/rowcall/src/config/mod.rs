@@ -3,6 +3,7 @@
 //! Every key can be set in the file (`[engine] lease_ttl = "5m"`) or as `ROWCALL__ENGINE__LEASE_TTL=5m`. Unknown keys are
 //! errors that name the nearest known one, and every error says whether the file or the environment brought the value.
 
+mod aimq;
 mod backend;
 mod duration;
 mod layers;
@@ -10,6 +11,7 @@ mod paths;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +22,7 @@ pub use sections::{
     Api, Database, Engine, Machine, Provider, SameMachineRetry, Stack, TokenlessReports,
 };
 use serde::{Deserialize, Serialize};
+pub use worker::{RunKind, WakeBy, Worker, WorkerQueue, WorkerRealtime};
 
 /// The file looked for in the working directory when `--config` is not given.
 pub const CONFIG_FILE: &str = "rowcall.toml";
@@ -44,6 +47,11 @@ pub struct Config {
     pub stack: Stack,
     /// Claims, leases and retries.
     pub engine: Engine,
+    /// Queues and who handles their messages.
+    pub worker: Worker,
+    /// The database that AIMQ's variables name: for commands on queues, when nothing else names one.
+    #[serde(skip)]
+    pub aimq_database: Option<String>,
 }
 
 impl Config {

@@ -6,19 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use async_trait::async_trait;
-use rowcall_core::{
-    AgentError, AgentErrorKind, AgentOutput, App, AppId, Clock as _, IdSource as _,
-    ports::{AgentRunner, RunContext},
-};
+use rowcall_core::{App, AppId, Clock as _, IdSource as _};
 use rowcall_engine::store::Store;
 use rowcall_supervisor::{
     AppHome, AppLaunch, GuardCommand, Runners, Supervisor, SupervisorOptions, inherit,
 };
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Addresses, StackAddress};
+use super::{Addresses, StackAddress, http_agent::HttpAgents};
 use crate::{
     api::TaskTokens,
     system::{RandomIds, SystemClock},
@@ -92,7 +87,7 @@ pub(super) fn runners(addresses: &Addresses, store: &Arc<Store>) -> anyhow::Resu
     options.guard = Some(GuardCommand::this_program()?);
     Ok(Arc::new(Runners::new(
         Supervisor::new(options, &RandomIds),
-        Arc::new(NoInProcessAgents),
+        Arc::new(HttpAgents::new()?),
     )))
 }
 
@@ -133,24 +128,6 @@ fn variables(database_url: Option<&str>, stack: Option<&StackAddress>) -> BTreeM
         }
     }
     variables
-}
-
-/// Agents that are functions exist only where rowcall is used as a library.
-struct NoInProcessAgents;
-
-#[async_trait]
-impl AgentRunner for NoInProcessAgents {
-    async fn run(
-        &self,
-        context: RunContext,
-        _: CancellationToken,
-    ) -> Result<AgentOutput, AgentError> {
-        let message = format!(
-            "agent {} is a function, and this daemon has none: define a program",
-            context.agent.id
-        );
-        Err(AgentError::new(AgentErrorKind::NotStarted, message))
-    }
 }
 
 #[cfg(test)]

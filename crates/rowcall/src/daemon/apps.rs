@@ -38,9 +38,10 @@ pub fn load(store: &Store) -> Result<Vec<App>, StoreError> {
     Ok(apps)
 }
 
-/// Gives the engine new apps whenever `rowcall app` changed them, until `stop`.
+/// Gives the engine new apps whenever `rowcall app` changed them, beside the daemon's `own`, until `stop`.
 pub(super) async fn follow(
     store: Arc<Store>,
+    own: Option<App>,
     mut watch: AppsWatch,
     engine: EngineHandle,
     backend: Backend,
@@ -54,7 +55,8 @@ pub(super) async fn follow(
         match watch.changed() {
             Ok(false) => {}
             Ok(true) => match load(&store) {
-                Ok(apps) => {
+                Ok(mut apps) => {
+                    apps.extend(own.clone());
                     let names: Vec<&str> =
                         apps.iter().map(|app| AppId::as_str(&app.name)).collect();
                     tracing::info!(apps = ?names, "apps changed");

@@ -8,7 +8,10 @@ use rowcall_backend::{
     postgres::{PostgresBackend, PostgresConfig},
     supabase::SupabaseDriver,
 };
-use rowcall_core::{Clock, IdSource, MachineId, ports::ClaimRules};
+use rowcall_core::{
+    Clock, IdSource, MachineId,
+    ports::{AgentRunner, ClaimRules},
+};
 use rowcall_engine::{
     Engine, EngineOptions, PollOptions, Source,
     store::{Store, StoreOptions, StoreWriter},
@@ -25,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Addresses, Backend, Daemon, Database, Project, RunFile, STORE_FILE, StackAddress, agents, apps,
-    database, machine_id, project::warn_of_modes, wanted,
+    database, machine_id, project::warn_of_modes, queue::Queues, wanted,
 };
 use crate::{
     api::{self, Api, Policy},
@@ -111,9 +114,25 @@ impl Daemon {
             }),
         };
         let backend = Backend::project(backend, kind);
-        let (engine, runners, writer, run_file) =
-            wire(config, false, store, &backend, &addresses, api_port)?;
+        // Messages are read from the database itself.
+        let queues = Queues::open(
+            config,
+            addresses.machine.as_str(),
+            config.database.url.as_deref(),
+            addresses.stack.as_ref(),
+        )
+        .await?;
+        let (engine, runners, writer, run_file) = wire(
+            config,
+            false,
+            store,
+            &backend,
+            &addresses,
+            api_port,
+            queues.as_ref(),
+        )?;
         Ok(Parts {
+            queues,
             engine,
             runners,
             writer,
@@ -147,8 +166,27 @@ impl Daemon {
             api_url: format!("http://localhost:{api_port}"),
             stack: stack.as_ref().map(|stack| stack.address.clone()),
         };
-        match wire(config, own, store, &backend, &addresses, api_port) {
-            Ok((engine, runners, writer, run_file)) => Ok(Parts {
+        let queues = Queues::open(
+            config,
+            addresses.machine.as_str(),
+            Some(database_url),
+            addresses.stack.as_ref(),
+        );
+        let wired = queues.await.and_then(|queues| {
+            let wired = wire(
+                config,
+                own,
+                store,
+                &backend,
+                &addresses,
+                api_port,
+                queues.as_ref(),
+            )?;
+            Ok((wired, queues))
+        });
+        match wired {
+            Ok(((engine, runners, writer, run_file), queues)) => Ok(Parts {
+                queues,
                 engine,
                 runners,
                 writer,
@@ -183,6 +221,7 @@ fn wire(
     backend: &Backend,
     addresses: &Addresses,
     api_port: u16,
+    queues: Option<&Queues>,
 ) -> anyhow::Result<Wired> {
     let runners = agents::runners(addresses, store).context("cannot prepare the agents' guard")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -193,16 +232,26 @@ fn wire(
     } else {
         "database"
     };
-    let engine = Engine::builder()
+    let runner = Arc::clone(&runners) as Arc<dyn AgentRunner>;
+    let runner = match queues {
+        Some(queues) => queues.announcing(runner),
+        None => runner,
+    };
+    let mut apps = apps::load(store)?;
+    apps.extend(queues.map(|queues| queues.app().clone()));
+    let mut builder = Engine::builder()
         .machine(addresses.machine.clone())
         .clock(clock)
         .ids(Arc::new(RandomIds))
-        .runner(Arc::clone(&runners) as _)
+        .runner(runner)
         .store(Arc::clone(&writer) as _)
         .options(options(config, own))
         .source(Source::new(name, coordinator, signals))
-        .apps(apps::load(store)?)
-        .build()?;
+        .apps(apps);
+    if let Some(queues) = queues {
+        builder = builder.source(queues.source());
+    }
+    let engine = builder.build()?;
     let run_file = RunFile {
         pid: std::process::id(),
         database_url: addresses.database_url.clone(),
@@ -215,6 +264,7 @@ fn wire(
 
 /// What was started before the database's ownership moves in.
 struct Parts {
+    queues: Option<Queues>,
     engine: Engine,
     /// Keeps the Realtime side of a project going.
     driver: Option<SupabaseDriver>,
@@ -228,7 +278,7 @@ struct Parts {
 
 impl Parts {
     async fn assemble(
-        self,
+        mut self,
         config: &Config,
         policy: Policy,
         held: Held,
@@ -269,8 +319,13 @@ impl Parts {
         tasks.spawn(api::serve(listeners, api::router(&api), background.clone()));
         api.spawn_background(&tasks);
         let watch = store.watch_apps()?;
+        if let Some(queues) = &mut self.queues {
+            queues.spawn(&tasks, &background);
+        }
+        let own = self.queues.as_ref().map(|queues| queues.app().clone());
         tasks.spawn(apps::follow(
             store,
+            own,
             watch,
             handle.clone(),
             self.backend.clone(),

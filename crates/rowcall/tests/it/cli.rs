@@ -215,6 +215,8 @@ async fn every_command_has_help_and_every_shell_a_script() {
         &["--help"][..],
         &["up", "--help"],
         &["setup", "--help"],
+        &["worker", "--help"],
+        &["queue", "--help"],
         &["app", "--help"],
         &["task", "--help"],
         &["db", "--help"],

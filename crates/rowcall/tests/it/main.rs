@@ -5,6 +5,7 @@ mod chaos;
 mod cli;
 mod dependencies;
 mod project;
+mod queue;
 mod stack;
 mod support;
 mod tasks;

@@ -1,0 +1,181 @@
+//! `rowcall worker`: an engine that reads queues and nothing else.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use rowcall_core::{Clock, MachineId};
+use rowcall_engine::{
+    Engine, EngineError, EngineHandle, EngineOptions, PollOptions, StopSummary,
+    store::{Store, StoreOptions, StoreWriter},
+};
+use rowcall_stack::cluster::DataDirLock;
+use rowcall_supervisor::Runners;
+use tokio::task::JoinHandle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Queues, WORKER_APP};
+use crate::{
+    config::Config,
+    daemon::{Addresses, Database, STORE_FILE, agents, database, machine_id},
+    exit::{Exit, UserError},
+    system::{RandomIds, SystemClock},
+};
+
+/// Where workers keep their state, below the data directory.
+const WORKERS_DIR: &str = "workers";
+
+/// A running worker.
+pub struct WorkerDaemon {
+    engine: EngineHandle,
+    running: JoinHandle<Result<StopSummary, EngineError>>,
+    runners: Arc<Runners>,
+    store: Arc<StoreWriter>,
+    database: Database,
+    background: CancellationToken,
+    tasks: TaskTracker,
+    machine: MachineId,
+    _lock: DataDirLock,
+}
+
+impl std::fmt::Debug for WorkerDaemon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerDaemon")
+            .field("machine", &self.machine)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WorkerDaemon {
+    /// Starts it on the configured database, or on that of the daemon that runs here. Workers on one data directory need
+    /// different names.
+    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        let name = config.worker.name.as_deref().unwrap_or(WORKER_APP);
+        let dir = directory(config, name)?;
+        let lock = DataDirLock::acquire(&dir).map_err(|error| {
+            let user = database::user(error);
+            match user.downcast::<UserError>() {
+                Ok(error) => anyhow::Error::from(
+                    error.help("give this worker another --name, or another --data-dir"),
+                ),
+                Err(error) => error,
+            }
+        })?;
+        let dir = lock.data_dir().to_path_buf();
+        let machine = match &config.machine.id {
+            Some(id) => id.clone(),
+            None => machine_id(&dir)?,
+        };
+        let database = Database::for_command(config).await?;
+        let started = Self::on(config, &dir, &machine, &database).await;
+        let (engine, runners, store, mut queues) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                database.close().await;
+                return Err(error);
+            }
+        };
+        let (background, tasks) = (CancellationToken::new(), TaskTracker::new());
+        queues.spawn(&tasks, &background);
+        let handle = engine.handle();
+        Ok(Self {
+            running: tokio::spawn(engine.run()),
+            engine: handle,
+            runners,
+            store,
+            database,
+            background,
+            tasks,
+            machine,
+            _lock: lock,
+        })
+    }
+
+    async fn on(
+        config: &Config,
+        dir: &std::path::Path,
+        machine: &MachineId,
+        database: &Database,
+    ) -> anyhow::Result<(Engine, Arc<Runners>, Arc<StoreWriter>, Queues)> {
+        let queues = Queues::open(config, machine.as_str(), Some(&database.url), None)
+            .await?
+            .ok_or_else(|| {
+                UserError::new(Exit::Usage, "no queue is named")
+                    .help("name one with --queue, or in [worker.queues]")
+            })?;
+        let store = Arc::new(Store::open(&dir.join(STORE_FILE), StoreOptions::default())?);
+        let addresses = Addresses {
+            machine: machine.clone(),
+            data_dir: dir.to_path_buf(),
+            database_url: Some(database.url.clone()),
+            // Where agents of queues find the local API, if a daemon runs here too.
+            api_url: format!("http://localhost:{}", config.api.port),
+            stack: None,
+        };
+        let runners =
+            agents::runners(&addresses, &store).context("cannot prepare the agents' guard")?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let writer = Arc::new(StoreWriter::start(&store, Arc::clone(&clock))?);
+        let engine = Engine::builder()
+            .machine(machine.clone())
+            .clock(clock)
+            .ids(Arc::new(RandomIds))
+            .runner(queues.announcing(Arc::clone(&runners) as _))
+            .store(Arc::clone(&writer) as _)
+            .options(options(config))
+            .source(queues.source())
+            .apps(vec![queues.app().clone()])
+            .build()?;
+        Ok((engine, runners, writer, queues))
+    }
+
+    /// A handle to the engine.
+    pub fn engine(&self) -> &EngineHandle {
+        &self.engine
+    }
+
+    /// Who it is.
+    pub fn machine(&self) -> &MachineId {
+        &self.machine
+    }
+
+    /// Waits until the engine has stopped by itself.
+    pub async fn failed(&self) {
+        self.engine.stopped().await;
+    }
+
+    /// Stops: what runs may finish within the grace, the rest is given back.
+    pub async fn stop(mut self) -> anyhow::Result<StopSummary> {
+        self.engine.shutdown();
+        let ended = (&mut self.running).await;
+        self.runners.shutdown().await;
+        self.background.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        // Dropping the last of them waits for its thread.
+        tokio::task::spawn_blocking(move || drop(self.store)).await?;
+        self.database.close().await;
+        Ok(ended??)
+    }
+}
+
+/// A folder of its own below the data directory.
+fn directory(config: &Config, name: &str) -> anyhow::Result<PathBuf> {
+    let id = rowcall_core::AppId::new(name)
+        .map_err(|error| UserError::new(Exit::Usage, error.to_string()))?;
+    let workers = config.data_dir()?.join(WORKERS_DIR);
+    let folder = super::super::app_dir(&workers, &id);
+    Ok(workers.join(folder.file_name().unwrap_or_default()))
+}
+
+fn options(config: &Config) -> EngineOptions {
+    EngineOptions {
+        poll: PollOptions {
+            up: config.worker.idle_wait_connected.0,
+            down: config.worker.idle_wait.0,
+            ..PollOptions::default()
+        },
+        concurrency: config.worker.concurrency,
+        shutdown_grace: config.engine.shutdown_grace.0,
+        ..EngineOptions::default()
+    }
+}
