@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 /// An app for it, so that there is something to wait for.
 const APP: &str = r#"{
   "name": "bench",
-  "type": "custom",
+  "app_type": "custom",
   "command": "true",
   "config": {
     "supabase": { "tables": ["public.tickets"], "max_concurrent_tasks": 4 },
