@@ -29,6 +29,16 @@ pub struct SourceError {
 }
 
 impl SourceError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        match self.class {
+            ErrorClass::Retryable => "db-unavailable",
+            ErrorClass::Unauthorized => "db-refused",
+            ErrorClass::Permanent | ErrorClass::Conflict => "db-query",
+            ErrorClass::Bug => "bug",
+        }
+    }
+
     /// An error without a cause underneath.
     pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
         Self {

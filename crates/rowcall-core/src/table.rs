@@ -26,6 +26,13 @@ pub struct TableNameError {
     reason: &'static str,
 }
 
+impl TableNameError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        "table-name"
+    }
+}
+
 impl TableName {
     /// A table from its two parts, as they stand in the catalogue (no quotes).
     pub fn new(schema: &str, name: &str) -> Result<Self, TableNameError> {

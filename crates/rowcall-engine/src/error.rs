@@ -13,6 +13,11 @@ pub struct OptionsError {
 }
 
 impl OptionsError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        "config-value"
+    }
+
     pub(crate) fn new(option: &'static str, problem: impl Into<String>) -> Self {
         Self {
             option,
@@ -33,6 +38,16 @@ pub enum BuildError {
     /// Two sources have one name.
     #[error("two sources are named {0:?}: source names must differ")]
     DuplicateSource(String),
+}
+
+impl BuildError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Options(error) => error.code(),
+            Self::Missing(_) | Self::DuplicateSource(_) => "bug",
+        }
+    }
 }
 
 /// Why a request to a running engine was not answered, or why it stopped by itself.
@@ -60,6 +75,16 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Stopped => "engine-stopped",
+            Self::TimedOut => "engine-slow",
+            Self::Source(error) => error.code(),
+            Self::Broken { .. } => "bug",
+        }
+    }
+
     /// What the caller can do.
     pub fn class(&self) -> ErrorClass {
         match self {

@@ -27,6 +27,13 @@ pub struct BootstrapError {
     source: tokio_postgres::Error,
 }
 
+impl BootstrapError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        "stack-bootstrap"
+    }
+}
+
 /// Creates the roles, schemas, functions, tables, publication and event triggers the API needs, where they are missing.
 ///
 /// Works on PostgreSQL 14 and later, as any role that may create what is missing; where nothing is, any role will do.

@@ -139,6 +139,20 @@ pub enum StackError {
     NotReady(String),
 }
 
+impl StackError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Url(_) => "db-url",
+            Self::Connect(_) => "db-unavailable",
+            Self::Bootstrap(error) => error.code(),
+            Self::Realtime(error) => error.code(),
+            Self::Bind(_) => "stack-port",
+            Self::NotReady(_) => "stack-schema",
+        }
+    }
+}
+
 /// A running stack.
 #[derive(Debug)]
 pub struct Stack {

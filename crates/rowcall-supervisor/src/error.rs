@@ -75,13 +75,33 @@ pub enum LaunchError {
     Stopping,
 }
 
+impl LaunchError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotOnPath { .. } | Self::NoSuchFile { .. } => "agent-not-found",
+            Self::NotExecutable { .. } => "agent-not-executable",
+            Self::NoCommand | Self::NoArguments { .. } => "agent-command",
+            Self::WorkingDir { .. } => "agent-working-dir",
+            Self::Spawn { .. } => "agent-spawn",
+            Self::Spool { .. } => "agent-data",
+            Self::Stopping => "engine-stopped",
+        }
+    }
+
+    /// The message with its code, for places that keep nothing but a text: a task's `error_message`, an app's problem.
+    pub fn with_code(&self) -> String {
+        format!("{self} [{}]", self.code())
+    }
+}
+
 impl From<LaunchError> for AgentError {
     fn from(error: LaunchError) -> Self {
         let kind = match error {
             LaunchError::Stopping => AgentErrorKind::Canceled,
             _ => AgentErrorKind::NotStarted,
         };
-        Self::new(kind, error.to_string())
+        Self::new(kind, error.with_code())
     }
 }
 

@@ -1,6 +1,13 @@
 //! How commands end: exit codes and the errors people read.
+//!
+//! Every error has a code that stays: `error[db-busy]: …`. Its page is `docs/errors/<code>.md`, embedded in the program.
+
+mod code;
+pub mod pages;
 
 use std::fmt;
+
+pub(crate) use self::code::code_of;
 
 /// The exit codes of the program, as `docs/cli.md` documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +33,19 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
+impl Exit {
+    /// The code of errors that have none of their own.
+    fn code(self) -> &'static str {
+        match self {
+            Self::Success | Self::Failure => "failure",
+            Self::Usage => "usage",
+            Self::NotFound => "not-found",
+            Self::Database => "db-unavailable",
+            Self::Problems => "problems",
+        }
+    }
+}
+
 /// An error with an exit code and, where there is one, the way out.
 #[derive(Debug)]
 pub struct UserError {
@@ -35,6 +55,8 @@ pub struct UserError {
     pub message: String,
     /// What to do.
     pub help: Option<String>,
+    /// The code of the error this was made of.
+    code: Option<&'static str>,
 }
 
 impl UserError {
@@ -44,7 +66,23 @@ impl UserError {
             exit,
             message: message.into(),
             help: None,
+            code: None,
         }
+    }
+
+    /// An error of ours with its own words and its code.
+    pub fn of(exit: Exit, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self {
+            code: code_of(error),
+            ..Self::new(exit, error.to_string())
+        }
+    }
+
+    /// Names the code of the error that the message was made of.
+    #[must_use]
+    pub fn code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
     }
 
     /// Adds what to do.
@@ -66,11 +104,22 @@ impl std::error::Error for UserError {}
 /// Prints an error the one way all commands do, and gives the exit code it asks for.
 pub fn report(error: &anyhow::Error) -> Exit {
     let user = error.downcast_ref::<UserError>();
-    crate::output::note(format_args!("error: {}", chain(error)));
+    let exit = user.map_or(Exit::Failure, |user| user.exit);
+    let code = user
+        .and_then(|user| user.code)
+        .or_else(|| code_of(error.as_ref()))
+        .unwrap_or(exit.code());
+    crate::output::note(format_args!("error[{code}]: {}", chain(error)));
     if let Some(help) = user.and_then(|user| user.help.as_ref()) {
         crate::output::note(format_args!("  help: {help}"));
     }
-    user.map_or(Exit::Failure, |user| user.exit)
+    more(code);
+    exit
+}
+
+/// The line that leads to the page of a code.
+pub(crate) fn more(code: &str) {
+    crate::output::note(format_args!("  more: rowcall explain {code}"));
 }
 
 /// The message and its causes, leaving out causes that the message already quotes.

@@ -86,6 +86,23 @@ pub enum CaptureError {
 }
 
 impl CaptureError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotPrepared => "db-outdated",
+            Self::NoTable { .. } => "setup-no-table",
+            Self::NotATable { .. } => "setup-not-a-table",
+            Self::NoKey { .. } => "setup-no-key",
+            Self::Activities | Self::System { .. } => "setup-reserved",
+            Self::NoEvents(_) => "setup-no-events",
+            Self::UnknownColumn { .. } => "setup-unknown-column",
+            Self::NotOwner(_) | Self::NoRights => "setup-rights",
+            Self::Locked(_) => "setup-locked",
+            Self::Postgres(error) if error.code().is_none() => "db-unavailable",
+            Self::Postgres(_) => "db-query",
+        }
+    }
+
     pub(super) fn on(table: &TableName) -> impl Fn(tokio_postgres::Error) -> Self + '_ {
         move |error| match error.code() {
             Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => Self::Locked(table.clone()),

@@ -61,6 +61,37 @@ pub enum MigrateError {
 }
 
 impl MigrateError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::ChecksumDiffers { .. } => "db-checksum",
+            Self::NewerDatabase { .. } => "db-newer",
+            Self::Outdated { .. } => "db-outdated",
+            Self::Busy { .. } => "db-busy",
+            Self::Failed { .. } | Self::Query { .. } => match (self.class(), self) {
+                (ErrorClass::Unauthorized, _) => "db-refused",
+                (ErrorClass::Retryable, _) => "db-unavailable",
+                (_, Self::Failed { .. }) => "db-migration",
+                _ => "db-query",
+            },
+        }
+    }
+
+    /// What a caller can do.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Busy { .. } => ErrorClass::Retryable,
+            Self::Query { source } | Self::Failed { source, .. } => match source.code() {
+                Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => ErrorClass::Unauthorized,
+                Some(_) => ErrorClass::Permanent,
+                None => ErrorClass::Retryable,
+            },
+            Self::ChecksumDiffers { .. } | Self::NewerDatabase { .. } | Self::Outdated { .. } => {
+                ErrorClass::Permanent
+            }
+        }
+    }
+
     pub(super) fn query(source: tokio_postgres::Error) -> Self {
         Self::Query { source }
     }
@@ -85,17 +116,6 @@ fn describe(error: &tokio_postgres::Error) -> String {
 
 impl From<MigrateError> for SourceError {
     fn from(error: MigrateError) -> Self {
-        let class = match &error {
-            MigrateError::Busy { .. } => ErrorClass::Retryable,
-            MigrateError::Query { source } | MigrateError::Failed { source, .. } => match source
-                .code()
-            {
-                Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => ErrorClass::Unauthorized,
-                Some(_) => ErrorClass::Permanent,
-                None => ErrorClass::Retryable,
-            },
-            _ => ErrorClass::Permanent,
-        };
-        Self::because(class, error.to_string(), error)
+        Self::because(error.class(), error.to_string(), error)
     }
 }

@@ -72,6 +72,13 @@ pub struct ConfigError {
     pub reason: String,
 }
 
+impl ConfigError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        "db-url"
+    }
+}
+
 impl PostgresConfig {
     /// Reads `postgres://user:password@host:port/database?sslmode=…` (or libpq's `key=value` form). `listener` names this daemon.
     ///

@@ -51,6 +51,13 @@ pub struct FilterError {
     pub reason: String,
 }
 
+impl FilterError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        "filter"
+    }
+}
+
 pub(super) fn parse(text: &str) -> Result<Expr, FilterError> {
     let mut parser = Parser {
         text,

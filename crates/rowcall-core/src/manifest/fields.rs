@@ -13,6 +13,11 @@ pub struct ManifestError {
 }
 
 impl ManifestError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        "app-manifest"
+    }
+
     pub(super) fn at(path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             path: path.into(),

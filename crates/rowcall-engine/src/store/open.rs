@@ -132,6 +132,19 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Newer { .. } => "store-newer",
+            Self::Corrupt { .. } | Self::Unreadable { .. } => "store-corrupt",
+            Self::Foreign { .. } => "store-foreign",
+            Self::Locked { .. } => "store-locked",
+            Self::Inaccessible { .. } => "store-access",
+            Self::Full { .. } => "store-full",
+            Self::Sqlite { .. } => "store-sqlite",
+        }
+    }
+
     pub(super) fn from_sqlite(path: &Path, error: rusqlite::Error) -> Self {
         let path = path.to_path_buf();
         match error.sqlite_error_code() {

@@ -51,6 +51,13 @@ pub enum KeysError {
     },
 }
 
+impl KeysError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        "stack-keys"
+    }
+}
+
 /// What an `apikey` turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiKey<'a> {

@@ -283,7 +283,7 @@ pub enum ClusterError {
 }
 
 impl ClusterError {
-    /// Stable name of the kind of failure, for logs and `docs/errors/`.
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoServer(_) => "cluster-no-server",

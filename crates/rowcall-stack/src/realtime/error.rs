@@ -49,3 +49,16 @@ pub enum RealtimeError {
         reason: String,
     },
 }
+
+impl RealtimeError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Url(_) | Self::Tls => "db-url",
+            Self::Pool(_) | Self::Connect(_) => "db-unavailable",
+            Self::Prepare { .. } => "stack-bootstrap",
+            Self::WalLevel { .. } => "stack-wal-level",
+            Self::Stream { .. } => "stack-replication",
+        }
+    }
+}

@@ -156,7 +156,7 @@ impl Keeper {
         }
         let (running, pipes) = match self.spawn(port) {
             Ok(started) => started,
-            Err(error) => return Ending::NotStarted(error.to_string()),
+            Err(error) => return Ending::NotStarted(error.with_code()),
         };
         let pid = running.pid();
         self.told(|process| {

@@ -26,6 +26,13 @@ pub enum ListenError {
     },
 }
 
+impl ListenError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        "api-port"
+    }
+}
+
 /// Binds 127.0.0.1 and, where the machine has IPv6, `::1` on the same port. `localhost` is two addresses: Node may try `::1`
 /// first, Python 127.0.0.1. Port 0 takes any free one.
 pub async fn bind(port: u16) -> Result<(u16, Vec<TcpListener>), ListenError> {

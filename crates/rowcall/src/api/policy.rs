@@ -75,6 +75,13 @@ pub enum PolicyError {
     },
 }
 
+impl PolicyError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        "policy-file"
+    }
+}
+
 impl Policy {
     /// Reads a policy file.
     pub fn read(path: &Path) -> Result<Self, PolicyError> {

@@ -147,6 +147,7 @@ async fn add(
             Exit::Usage,
             format!("{} cannot be used: {error}", file.display()),
         )
+        .code(error.code())
         .help("docs/guide.md lists the keys of an app")
     })?;
     let store = context.store()?;

@@ -151,7 +151,7 @@ impl Context {
 /// A connection for one command.
 pub async fn connect(url: &str) -> anyhow::Result<tokio_postgres::Client> {
     rowcall_backend::postgres::connect(url).await.map_err(|error| {
-        UserError::new(Exit::Database, error.to_string())
+        UserError::of(Exit::Database, &error)
             .help("check that PostgreSQL runs and that --database-url is right; `rowcall doctor` looks closer")
             .into()
     })

@@ -61,7 +61,7 @@ async fn migrate_to(url: &str, options: MigrateOptions) -> anyhow::Result<Exit> 
     let mut client = connect(url).await?;
     let applied = migrate::apply(&mut client, options)
         .await
-        .map_err(|error| UserError::new(Exit::Database, error.to_string()))?;
+        .map_err(|error| UserError::of(Exit::Database, &error))?;
     for migration in &applied.migrations {
         output::note(format_args!("applied {migration}"));
     }
@@ -86,7 +86,7 @@ async fn status(url: &str, as_json: bool) -> anyhow::Result<Exit> {
     let client = connect(url).await?;
     let status = migrate::status(&client)
         .await
-        .map_err(|error| UserError::new(Exit::Database, error.to_string()))?;
+        .map_err(|error| UserError::of(Exit::Database, &error))?;
     if as_json {
         let functions: Vec<_> = status
             .functions

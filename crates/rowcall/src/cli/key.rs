@@ -75,6 +75,17 @@ pub(crate) enum KeyError {
     Store(#[from] StoreError),
 }
 
+impl KeyError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::NameTaken(_) | Self::KeyTaken => "key-taken",
+            Self::Unusable | Self::Name => "key-invalid",
+            Self::Store(error) => error.code(),
+        }
+    }
+}
+
 /// Adds a key, made here unless one is given, and returns it.
 pub(crate) fn add_key(
     store: &Store,
@@ -116,7 +127,7 @@ impl Key {
                 };
                 let made = key.is_none();
                 let key = add_key(&store, &name, key, admin, now)
-                    .map_err(|error| UserError::new(Exit::Failure, error.to_string()))?;
+                    .map_err(|error| UserError::of(Exit::Failure, &error))?;
                 if made {
                     output::line(&key)?;
                     output::note("it is not stored and cannot be shown again");

@@ -9,6 +9,7 @@ pub(crate) mod context;
 mod db;
 mod demo;
 mod doctor;
+mod explain;
 pub(crate) mod key;
 mod machines;
 mod permissions;
@@ -27,7 +28,7 @@ pub use context::{Context, connect};
 
 use crate::{
     config::Config,
-    exit::{Exit, UserError, report},
+    exit::{Exit, UserError, code_of, more, report},
     telemetry,
 };
 
@@ -131,6 +132,8 @@ pub enum Command {
     Workspace(workspace::Workspace),
     /// Check everything that has to be right, and say how to mend what is not
     Doctor(doctor::Doctor),
+    /// Say what an error code means and what to do about it
+    Explain(explain::Explain),
     /// The configuration
     #[command(subcommand)]
     Config(config::Config),
@@ -156,6 +159,9 @@ pub fn main(args: Vec<OsString>, env: Vec<(String, String)>) -> Exit {
             };
             // A closed terminal is the only way this fails.
             let _ = error.print();
+            if let Some(code) = std::error::Error::source(&error).and_then(code_of) {
+                more(code);
+            }
             return exit;
         }
     };
@@ -172,11 +178,14 @@ pub fn main(args: Vec<OsString>, env: Vec<(String, String)>) -> Exit {
 }
 
 fn run(cli: Cli, env: Vec<(String, String)>) -> anyhow::Result<Exit> {
-    if let Command::Completions(completions) = &cli.command {
-        return completions.run();
+    // Neither needs a configuration, and the second may be about one that cannot be read.
+    match &cli.command {
+        Command::Completions(completions) => return completions.run(),
+        Command::Explain(explain) => return explain.run(),
+        _ => {}
     }
     let mut config = Config::load(cli.global.config.as_deref(), env)
-        .map_err(|error| UserError::new(Exit::Usage, error.to_string()))?;
+        .map_err(|error| UserError::of(Exit::Usage, &error))?;
     if let Some(dir) = cli.global.data_dir {
         config.data_dir = Some(std::path::absolute(dir)?);
     }
@@ -205,7 +214,9 @@ fn run(cli: Cli, env: Vec<(String, String)>) -> anyhow::Result<Exit> {
             Command::Machines(machines) => machines.run(&context).await,
             Command::Doctor(doctor) => Box::pin(doctor.run(context)).await,
             Command::Config(config) => config.run(&context),
-            Command::Completions(_) => unreachable!("handled before the configuration is read"),
+            Command::Completions(_) | Command::Explain(_) => {
+                unreachable!("handled before the configuration is read")
+            }
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

@@ -5,7 +5,7 @@ use rowcall_backend::{
     capture::{self, CaptureSpec, Change},
     migrate::{self, MigrateOptions},
 };
-use rowcall_core::{App as Manifest, EventKind, EventSet, Filter, TableName};
+use rowcall_core::{App as Manifest, EventKind, EventSet, Filter, TableName, filter::FilterError};
 use tokio_postgres::Client;
 
 use super::{Context, context::connect};
@@ -50,8 +50,8 @@ pub struct Setup {
     json: bool,
 }
 
-fn parse_filter(text: &str) -> Result<Filter, String> {
-    Filter::parse(text).map_err(|error| error.to_string())
+fn parse_filter(text: &str) -> Result<Filter, FilterError> {
+    Filter::parse(text)
 }
 
 impl Setup {
@@ -94,7 +94,7 @@ impl Setup {
 async fn prepare(client: &mut Client) -> anyhow::Result<()> {
     migrate::apply(client, MigrateOptions::default())
         .await
-        .map_err(|error| UserError::new(Exit::Database, error.to_string()))?;
+        .map_err(|error| UserError::of(Exit::Database, &error))?;
     Ok(())
 }
 
@@ -193,7 +193,7 @@ fn explain(report: &capture::Report) {
 }
 
 fn refused(error: &capture::CaptureError) -> anyhow::Error {
-    UserError::new(Exit::Failure, error.to_string()).into()
+    UserError::of(Exit::Failure, error).into()
 }
 
 async fn list(client: &Client, as_json: bool) -> anyhow::Result<Exit> {

@@ -61,6 +61,7 @@ impl Up {
                     Exit::Usage,
                     format!("{} cannot be used: {error}", file.display()),
                 )
+                .code(error.code())
             })?;
             store.put_app(
                 &app.name,

@@ -61,6 +61,17 @@ pub enum ConfigError {
     NoHome,
 }
 
+impl ConfigError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Read { .. } | Self::TooLarge { .. } | Self::Syntax { .. } => "config-file",
+            Self::Value { .. } | Self::Invalid { .. } => "config-value",
+            Self::NoHome => "config-no-home",
+        }
+    }
+}
+
 pub(super) fn load(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,

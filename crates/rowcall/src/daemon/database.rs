@@ -130,8 +130,9 @@ async fn start(config: &Config, lock: &DataDirLock, events: Events) -> anyhow::R
 /// Cluster errors carry their own help, after a line that begins with it.
 pub(super) fn user(error: ClusterError) -> anyhow::Error {
     let text = error.to_string();
-    match text.rsplit_once("\n  help: ") {
-        Some((message, help)) => UserError::new(Exit::Database, message).help(help).into(),
-        None => UserError::new(Exit::Database, text).into(),
-    }
+    let user = match text.rsplit_once("\n  help: ") {
+        Some((message, help)) => UserError::new(Exit::Database, message).help(help),
+        None => UserError::new(Exit::Database, text),
+    };
+    user.code(error.code()).into()
 }

@@ -51,14 +51,13 @@ impl Daemon {
             StoreOptions::default(),
         )?);
         let policy = match &config.api.policy {
-            Some(file) => Policy::read(file)
-                .map_err(|error| UserError::new(Exit::Usage, error.to_string()))?,
+            Some(file) => Policy::read(file).map_err(|error| UserError::of(Exit::Usage, &error))?,
             None => Policy::default(),
         };
         // Before the database: a port that is taken should not cost a cluster's start.
         let (api_port, listeners) = api::bind(config.api.port)
             .await
-            .map_err(|error| UserError::new(Exit::Failure, error.to_string()))?;
+            .map_err(|error| UserError::of(Exit::Failure, &error))?;
         if config.backend.is_project() {
             let parts = Self::on_project(config, &data_dir, &store, api_port).await?;
             let held = Held {
@@ -389,7 +388,7 @@ async fn prepare(
         // Roles and the publication first: the schema fits itself to them.
         rowcall_stack::bootstrap::apply(&client).await?;
     }
-    let refused = |error: &dyn std::fmt::Display| UserError::new(Exit::Database, error.to_string());
+    let refused = |error: &(dyn std::error::Error + 'static)| UserError::of(Exit::Database, error);
     let applied = migrate::apply(&mut client, MigrateOptions::default())
         .await
         .map_err(|error| refused(&error))?;

@@ -4,6 +4,7 @@ mod api;
 mod chaos;
 mod cli;
 mod dependencies;
+mod errors;
 mod project;
 mod queue;
 mod stack;
