@@ -83,7 +83,7 @@ impl Stack {
         let config = self.config(url.clone(), keys.clone(), port, &found);
         let server = Server::start(config)
             .await
-            .map_err(|error| UserError::new(exit(&error), error.to_string()))?;
+            .map_err(|error| UserError::of(exit(&error), &error))?;
         announce(&server, &keys, &url, &found, (wanted, port))?;
         stop.signaled().await;
         tracing::info!("stopping; signal again to stop at once");

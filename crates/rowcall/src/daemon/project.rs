@@ -110,7 +110,7 @@ impl Project {
             None => SupabaseBackend::new(config),
             Some(custom) => SupabaseBackend::custom(config, custom),
         };
-        Ok(made.map_err(|error| UserError::new(Exit::Usage, error.to_string()))?)
+        Ok(made.map_err(|error| UserError::of(Exit::Usage, &error))?)
     }
 
     /// Whether a user is signed in.

@@ -16,6 +16,7 @@ use crate::{
     api::{ListenError, PolicyError},
     cli::key::KeyError,
     config::ConfigError,
+    secrets::SecretError,
 };
 
 /// The code of an error: the deepest of its causes that has one, since that is the one that says most.
@@ -54,6 +55,7 @@ fn own(error: &(dyn Error + 'static)) -> Option<&'static str> {
         OptionsError,
         PolicyError,
         RealtimeError,
+        SecretError,
         SourceError,
         StackError,
         StoreError,

@@ -84,6 +84,8 @@ pub const ALL: &[Page] = pages![
     "not-found",
     "policy-file",
     "problems",
+    "secret-file",
+    "secret-keyring",
     "setup-locked",
     "setup-no-events",
     "setup-no-key",

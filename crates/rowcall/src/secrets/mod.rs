@@ -59,6 +59,16 @@ pub enum SecretError {
     Keyring(String),
 }
 
+impl SecretError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "secret-file",
+            Self::Keyring(_) => "secret-keyring",
+        }
+    }
+}
+
 /// The store of secrets of one data directory.
 #[derive(Clone, Debug)]
 pub struct Secrets {
