@@ -20,6 +20,7 @@ pub(crate) fn set_up() -> Result<()> {
     }
     node(&dir)?;
     python(&dir)?;
+    python(&dir.join("queue"))?;
     debian::browser()
 }
 
@@ -64,6 +65,18 @@ fn python(dir: &Path) -> Result<()> {
     run(Command::new(venv.join("bin/pip"))
         .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
         .arg(&requirements))?;
+    let without = dir.join("no-deps.txt");
+    if without.is_file() {
+        run(Command::new(venv.join("bin/pip"))
+            .args([
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "-r",
+            ])
+            .arg(&without))?;
+    }
     mark(&stamp, &requirements)
 }
 

@@ -3,6 +3,7 @@
 
 mod commands;
 mod daemon;
+mod interop;
 mod realtime;
 mod worker;
 
