@@ -1,6 +1,6 @@
 //! Apps of every type: started, used, crashed, restarted, stopped, and nothing left.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -10,78 +10,53 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::world::{As, World, demo};
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, clients, python_tool, until};
 
-/// A web server that says which environment it was given, and starts a child of its own.
-const SERVER_PY: &str = "
-import http.server, json, os, subprocess, sys
-child = subprocess.Popen(['sleep', '1000'])
-class Page(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        if self.path == '/crash':
-            os._exit(3)
-        body = json.dumps({'env': dict(os.environ), 'args': sys.argv[1:], 'child': child.pid, 'pid': os.getpid()}).encode()
-        self.send_response(200); self.send_header('Content-Length', str(len(body))); self.end_headers(); self.wfile.write(body)
-    def log_message(self, *args): pass
-print('listening', flush=True)
-http.server.HTTPServer(('127.0.0.1', int(os.environ['RTX_PORT'])), Page).serve_forever()
-";
-
-const SERVER_MJS: &str = "
-import http from 'node:http'
-import { spawn } from 'node:child_process'
-const child = spawn('sleep', ['1000'])
-http.createServer((request, response) => {
-  if (request.url === '/crash') process.exit(3)
-  response.end(JSON.stringify({ env: process.env, args: process.argv.slice(2), child: child.pid, pid: process.pid }))
-}).listen(Number(process.env.RTX_PORT), '127.0.0.1', () => console.log('listening'))
-";
-
-/// The five types. The launchers of packages are stood in for by scripts that start what they were asked for: what they do
-/// beyond that is theirs.
-fn config(kind: &str, folder: &std::path::Path) -> Value {
-    let python = folder.join("server.py");
-    let node = folder.join("server.mjs");
-    std::fs::write(&python, SERVER_PY).unwrap();
-    std::fs::write(&node, SERVER_MJS).unwrap();
-    let launcher = |name: &str, line: String| {
-        let file = folder.join(name);
-        std::fs::write(&file, format!("#!/bin/sh\n{line}\n")).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
-        file.to_string_lossy().into_owned()
-    };
-    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+/// The five types, each with the program that is its own: packages are started by the real npx and uvx, from folders, without
+/// the network.
+fn config(kind: &str, folder: &Path) -> Value {
+    let apps = clients().join("apps");
+    let python = apps.join("uvx/src/a_page/__init__.py");
     match kind {
         "python" => json!({ "command": "python", "args": [python, "more"] }),
-        "node" => json!({ "args": [node, "more"] }),
-        "npx" => {
-            launcher(
-                "npx",
-                format!(
-                    "[ \"$1\" = --yes ] && [ \"$2\" = a-package ] || exit 9\nshift 2\nexec node {} \"$@\"",
-                    node.display()
-                ),
-            );
-            json!({ "args": ["a-package", "more"], "env": { "PATH": path } })
-        }
+        "node" => json!({ "args": [apps.join("npx/server.mjs"), "more"] }),
+        "npx" => json!({
+            "args": [apps.join("npx"), "more"],
+            "env": { "npm_config_offline": "true", "npm_config_update_notifier": "false" }
+        }),
         "uvx" => {
-            launcher(
-                "uvx",
-                format!(
-                    "[ \"$1\" = a-package ] || exit 9\nshift\nexec python3 {} \"$@\"",
-                    python.display()
-                ),
-            );
-            json!({ "command": "a-package", "args": ["more"], "env": { "PATH": path } })
+            let tools = python_tool("");
+            let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+            json!({
+                "args": ["--from", apps.join("uvx"), "a-page", "more"],
+                "env": { "PATH": path, "UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never" }
+            })
         }
         _ => {
-            let program = launcher(
-                "server",
-                format!("exec python3 {} \"$@\"", python.display()),
-            );
+            let program = folder.join("server");
+            let script = format!("#!/bin/sh\nexec python3 {} \"$@\"\n", python.display());
+            std::fs::write(&program, script).unwrap();
+            std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
             json!({ "command": program, "args": ["more"] })
         }
     }
+}
+
+/// The processes that carry the app's uuid in their environment: whatever was started for it, launchers included.
+fn processes_of(app: &str) -> Vec<String> {
+    let mark = format!("RTX_APP_ID={app}");
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| {
+            let folder = entry.ok()?.path();
+            let environment = std::fs::read(folder.join("environ")).ok()?;
+            let has = environment
+                .split(|byte| *byte == 0)
+                .any(|one| one == mark.as_bytes());
+            let line = std::fs::read(folder.join("cmdline")).ok()?;
+            has.then(|| String::from_utf8_lossy(&line).replace('\0', " "))
+        })
+        .collect()
 }
 
 async fn app(world: &World) -> Value {
@@ -145,6 +120,11 @@ async fn whole_life(kind: &str) {
     world.cli_ok(&["app", "start", "demo"]).await;
     let first = runs(&world).await;
     let said = page(&first).await;
+    let seen = processes_of(&world.app);
+    assert!(
+        seen.len() >= 2,
+        "{kind}: the program and its child are seen: {seen:?}"
+    );
     let env = &said["env"];
     assert_eq!(env["RTX_APP_ID"], world.app.as_str(), "{kind}");
     assert_eq!(env["RTX_APP_NAME"], "Demo");
@@ -227,6 +207,7 @@ async fn whole_life(kind: &str) {
         !lives(&after["pid"]) && !lives(&after["child"]),
         "{kind}: the whole group has ended"
     );
+    assert_eq!(processes_of(&world.app), Vec::<String>::new(), "{kind}");
     assert_eq!(app(&world).await["process"]["state"], "stopped");
     assert_eq!(
         world

@@ -1,28 +1,20 @@
 //! The published SDKs, unmodified, against a daemon. The scripts are in `tests/clients/sdk`.
 
-use std::{path::Path, process::Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use super::world::{World, demo};
-use crate::support::{PATIENCE, until};
-
-fn clients() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/clients"))
-}
+use crate::support::{PATIENCE, clients, python_tool, until};
 
 /// Starts a script with a credential in its environment.
 fn start(world: &World, script: &str, credential: (&str, &str), more: &[(&str, &str)]) -> Child {
     let clients = clients();
     let program = match script.rsplit_once('.') {
-        Some((_, "py")) => clients.join(".venv/bin/python"),
+        Some((_, "py")) => python_tool("python"),
         _ => "node".into(),
     };
-    assert!(
-        clients.join("node_modules/@realtimex/sdk").is_dir() && clients.join(".venv").is_dir(),
-        "the official clients are missing: run `cargo xtask clients`"
-    );
     Command::new(program)
         .arg(clients.join("sdk").join(script))
         .env_clear()

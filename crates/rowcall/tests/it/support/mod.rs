@@ -1,11 +1,13 @@
 //! Real daemons as separate processes, on databases of their own.
 
+mod clients;
 mod daemon;
 mod database;
 mod project;
 mod stack;
 mod wait;
 
+pub(crate) use clients::{clients, python_tool};
 pub(crate) use daemon::{Daemon, command, http_client, run, shell_app};
 pub(crate) use database::Database;
 pub(crate) use project::Project;
