@@ -2,13 +2,14 @@
 //!
 //! A web page can make a browser send requests to localhost, directly or by DNS rebinding. The `Host` of such a request
 //! is the page's own name, or its `Origin` is; both are refused before any route sees them. Pages of other local servers
-//! (`http://localhost:5173`) are other origins too.
+//! (`http://localhost:5173`) are other origins too. Pictures, scripts and frames are fetched without an `Origin`: there the
+//! browser says in `Sec-Fetch-Site` whose page wants them.
 
 use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -33,11 +34,30 @@ pub(super) async fn local_only(
     request: Request,
     next: Next,
 ) -> Response {
-    match check(&neighbours, request.headers()) {
+    let mut response = match check(&neighbours, request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
+    };
+    for (name, value) in ON_EVERY_ANSWER {
+        let headers = response.headers_mut();
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
     }
+    response
 }
+
+/// What browsers are told about every answer: it is nothing but what it says it is, no other page may embed it, and it is
+/// kept nowhere.
+const ON_EVERY_ANSWER: [(HeaderName, &str); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+    (header::CACHE_CONTROL, "no-store"),
+];
 
 fn check(neighbours: &Neighbours, headers: &HeaderMap) -> Result<(), ApiError> {
     let forbidden = |code, message: &str| Err(ApiError::new(StatusCode::FORBIDDEN, code, message));
@@ -55,13 +75,22 @@ fn check(neighbours: &Neighbours, headers: &HeaderMap) -> Result<(), ApiError> {
     let ours = |origin: &HeaderValue| {
         text(origin).is_some_and(|origin| neighbours.is_own_origin(origin, host))
     };
-    if !headers.get_all(header::ORIGIN).iter().all(ours) {
+    if !headers.get_all(header::ORIGIN).iter().all(ours) || is_embedded_elsewhere(headers) {
         return forbidden(
             "FOREIGN_ORIGIN",
             "Requests from web pages of other origins are refused. Call the API from a program on this machine.",
         );
     }
     Ok(())
+}
+
+/// Whether a page of another origin fetches this for itself without saying its origin. Following a link to us is not that.
+fn is_embedded_elsewhere(headers: &HeaderMap) -> bool {
+    let word = |name: &str| headers.get(name).and_then(text).unwrap_or_default();
+    let elsewhere = matches!(word("sec-fetch-site"), "cross-site" | "same-site");
+    let is_link = word("sec-fetch-mode") == "navigate" && word("sec-fetch-dest") == "document";
+    // With an origin it was compared with ours and the operator's already.
+    elsewhere && !is_link && !headers.contains_key(header::ORIGIN)
 }
 
 fn text(value: &HeaderValue) -> Option<&str> {
@@ -191,6 +220,36 @@ mod tests {
                 "{origin}"
             );
         }
+    }
+
+    #[test]
+    fn pages_of_others_cannot_embed_but_may_link() {
+        let fetched = |site: &str, mode: &str, dest: &str, origin: Option<&str>| {
+            let mut headers = headers("localhost:3001", origin);
+            for (name, value) in [("site", site), ("mode", mode), ("dest", dest)] {
+                let name: HeaderName = format!("sec-fetch-{name}").parse().unwrap();
+                headers.insert(name, value.parse().unwrap());
+            }
+            check(&Neighbours::default(), &headers).is_ok()
+        };
+        for (site, mode, dest) in [
+            ("same-origin", "no-cors", "image"),
+            ("none", "navigate", "document"),
+            ("cross-site", "navigate", "document"),
+            ("same-site", "navigate", "document"),
+        ] {
+            assert!(fetched(site, mode, dest, None), "{site} {mode} {dest}");
+        }
+        for (site, mode, dest) in [
+            ("cross-site", "no-cors", "image"),
+            ("same-site", "no-cors", "script"),
+            ("same-site", "navigate", "iframe"),
+            ("cross-site", "cors", "empty"),
+        ] {
+            assert!(!fetched(site, mode, dest, None), "{site} {mode} {dest}");
+        }
+        let own = Some("http://localhost:3001");
+        assert!(fetched("same-site", "cors", "empty", own));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod activities;
 mod apps;
+mod browser;
 mod events;
 mod guarded;
 mod hostile;

@@ -1,5 +1,6 @@
 //! Real daemons as separate processes, on databases of their own.
 
+mod browser;
 mod clients;
 mod daemon;
 mod database;
@@ -7,6 +8,7 @@ mod project;
 mod stack;
 mod wait;
 
+pub(crate) use browser::Browser;
 pub(crate) use clients::{clients, python_tool};
 pub(crate) use daemon::{Daemon, command, http_client, run, shell_app};
 pub(crate) use database::Database;
