@@ -194,10 +194,14 @@ async fn state(world: &World) -> Vec<Value> {
         "workspaces",
         "workspaces/default/threads",
     ] {
-        let (status, answer) = world
+        let (status, mut answer) = world
             .get(&format!("/rowcall/v1/{path}"), As::Operator)
             .await;
         assert_eq!(status, 200, "{answer}");
+        if path == "keys" {
+            // Written now and then, for what was used before.
+            answer["keys"][0]["last_used_at"] = Value::Null;
+        }
         state.push(answer);
     }
     state
@@ -208,7 +212,7 @@ async fn answered(world: &World, class: &str) -> u64 {
     let request = world.request(reqwest::Method::GET, "/rowcall/v1/metrics", As::Operator);
     let page = request.send().await.unwrap().text().await.unwrap();
     let line = page.lines().find(|line| {
-        line.starts_with("rowcall_api_answers_total") && line.contains(&format!("\"{class}\""))
+        line.starts_with("rowcall_api_requests_total") && line.contains(&format!("\"{class}\""))
     });
     let line = line.unwrap_or_else(|| panic!("no {class} in {page}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
@@ -266,7 +270,7 @@ async fn pages_of_others_can_neither_call_nor_read() {
         // Both readings of the numbers, and nothing else, succeeded.
         assert_eq!(
             answered(&world, "2xx").await - calls,
-            3,
+            2,
             "{authority} against {target}"
         );
         assert!(

@@ -69,8 +69,19 @@ async fn the_dashboards_cookie_works_for_its_own_page_only() {
         200
     );
     // A page of another server on this machine is of the same site, and its browser sends the cookie.
-    assert_eq!(ask(&[("sec-fetch-site", "same-site".into())]).await, 401);
-    assert_eq!(ask(&[("sec-fetch-site", "cross-site".into())]).await, 401);
+    assert_eq!(ask(&[("sec-fetch-site", "same-site".into())]).await, 403);
+    assert_eq!(ask(&[("sec-fetch-site", "cross-site".into())]).await, 403);
+    // Its links may lead to us, but not with the cookie.
+    let link = [
+        ("mode", "navigate"),
+        ("dest", "document"),
+        ("site", "same-site"),
+    ];
+    let link = link.map(|(name, value)| (format!("sec-fetch-{name}"), value.to_owned()));
+    let link = link
+        .each_ref()
+        .map(|(name, value)| (name.as_str(), value.clone()));
+    assert_eq!(ask(&link).await, 401);
     assert_eq!(ask(&[("origin", "http://127.0.0.1:1".into())]).await, 403);
     // The token itself is no cookie, and the cookie no token.
     let request = world.request(Method::GET, "/rowcall/v1/tasks", As::Nobody);
