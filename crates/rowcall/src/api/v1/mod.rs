@@ -20,7 +20,11 @@ mod workspaces;
 use serde::Serialize;
 use utoipa::{
     Modify, OpenApi, ToSchema,
-    openapi::security::{Http, HttpAuthScheme, SecurityScheme},
+    openapi::{
+        ContentBuilder, Ref, RefOr, Response, ResponseBuilder,
+        path::{Operation, PathItem},
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
 };
 
 use super::{error::ApiError, rules::Routes};
@@ -121,6 +125,74 @@ impl Modify for Security {
                 SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
             );
         }
+        for item in openapi.paths.paths.values_mut() {
+            operations(item).for_each(complete);
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [
+        &mut item.get,
+        &mut item.put,
+        &mut item.post,
+        &mut item.delete,
+        &mut item.patch,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Adds what is the same for every operation, so that no handler has to repeat it.
+fn complete(operation: &mut Operation) {
+    // Handlers have names within their module: `list` of tasks, `list` of apps.
+    let tag = operation.tags.iter().flatten().next();
+    if let (Some(tag), Some(id)) = (tag, &operation.operation_id) {
+        operation.operation_id = Some(format!("{tag}_{id}"));
+    }
+    let mut expected = vec!["400"];
+    if operation.security.is_some() {
+        expected.extend(["401", "403"]);
+    }
+    if operation.request_body.is_some() {
+        expected.extend(["413", "415"]);
+    }
+    let responses = &mut operation.responses.responses;
+    for status in expected {
+        responses
+            .entry(status.to_owned())
+            .or_insert_with(|| RefOr::T(problem()));
+    }
+    for (status, response) in responses {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            meaning(status).clone_into(&mut response.description);
+        }
+    }
+}
+
+fn problem() -> Response {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem")));
+    ResponseBuilder::new()
+        .content("application/json", content.build())
+        .build()
+}
+
+/// What a status means where an operation does not say more.
+fn meaning(status: &str) -> &'static str {
+    match status {
+        "200" => "Done",
+        "201" => "Made",
+        "400" => "The request says what cannot be",
+        "401" => "No credential, or one that is not valid",
+        "403" => "The credential is not an administrator's",
+        "404" => "There is no such thing",
+        "409" => "Not in the state things are in",
+        "413" => "The body is too large",
+        "415" => "The body is not JSON",
+        "503" => "Try again later",
+        _ => "An error",
     }
 }
 
@@ -134,6 +206,22 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn operations_have_their_own_names_and_every_answer_a_description() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        let mut names = BTreeSet::new();
+        for operations in document["paths"].as_object().unwrap().values() {
+            for operation in operations.as_object().unwrap().values() {
+                let name = operation["operationId"].as_str().unwrap();
+                assert!(names.insert(name), "{name} is used twice");
+                for (status, response) in operation["responses"].as_object().unwrap() {
+                    assert_ne!(response["description"], "", "{name} {status}");
+                    assert_ne!(response["description"], "An error", "{name} {status}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn the_document_describes_every_route_and_no_other() {

@@ -14,6 +14,7 @@ mod hostile;
 mod matrix;
 mod openapi;
 mod permissions;
+mod properties;
 mod reports;
 mod review;
 mod sdk;
