@@ -1,5 +1,6 @@
 //! Side-by-side benchmarks of rowcall, one command each. What they measure and what came out is in `README.md`.
 
+mod api;
 mod daemon;
 mod footprint;
 mod idle;
@@ -50,6 +51,8 @@ enum Command {
     Inserts(inserts::Options),
     /// Memory of an idle daemon, and how long its start takes
     Footprint(footprint::Options),
+    /// Requests per second of the local API, beside bare axum and bare SQL, and memory after many of them
+    Api(api::Options),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +63,12 @@ fn main() -> ExitCode {
         .is_some_and(|first| first == POSTGRES_GUARD)
     {
         return rowcall_stack::cluster::run_guard(arguments.into_iter().skip(2));
+    }
+    if arguments
+        .get(1)
+        .is_some_and(|first| first == api::BARE_SERVER)
+    {
+        return api::run_bare_server();
     }
     let cli = Cli::parse_from(arguments);
     match run(cli) {
@@ -86,6 +95,7 @@ fn run(cli: Cli) -> Result<()> {
             Command::Idle(options) => Box::pin(idle::run(&place, &options)).await,
             Command::Inserts(options) => Box::pin(inserts::run(&place, &options)).await,
             Command::Footprint(options) => Box::pin(footprint::run(&place, &options)).await,
+            Command::Api(options) => Box::pin(api::run(&place, &options)).await,
         }
     })?;
     report.print(&machine, cli.json)

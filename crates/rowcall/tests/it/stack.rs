@@ -2,15 +2,12 @@
 
 mod browser;
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::process::Stdio;
 
 use rowcall_stack::testing::{PrivateCluster, TestDb, scratch_dir};
 use tokio::process::Command;
 
-use crate::support::{PATIENCE, Settings, Stack, command, keys, run, until};
+use crate::support::{PATIENCE, Settings, Stack, clients, command, keys, run, until};
 
 /// What the walk of `tests/clients/js/everything.mjs` needs.
 const DIARY: &str = "
@@ -21,18 +18,8 @@ const DIARY: &str = "
     alter publication supabase_realtime add table public.diary;
 ";
 
-fn clients() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients")
-}
-
 /// Runs `everything.mjs` in Node.
 async fn walk(settings: &Settings, url: &str) {
-    assert!(
-        clients()
-            .join("node_modules/@supabase/supabase-js")
-            .is_dir(),
-        "the npm clients are missing: run `cargo xtask clients`"
-    );
     let script = Command::new("node")
         .arg(clients().join("js/stack.mjs"))
         .env("SUPABASE_URL", url)
