@@ -9,6 +9,7 @@ mod changes_rls;
 mod changes_values;
 mod client;
 mod faults;
+mod matrix;
 mod official;
 mod presence;
 mod private;
