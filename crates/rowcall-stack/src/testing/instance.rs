@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,6 +17,10 @@ use crate::cluster::scratch::{
 
 /// How long a started server may take to answer.
 const READY_LIMIT: Duration = Duration::from_secs(30);
+/// The pause before a server is started once more that could not start yet.
+const LAUNCH_PAUSE: Duration = Duration::from_millis(200);
+/// Lines of the log in which a server says why it ended.
+const LAST_WORDS: usize = 40;
 /// How long a server may take to end.
 const END_LIMIT: Duration = Duration::from_mins(2);
 /// Small segments keep a scratch cluster small.
@@ -84,6 +88,25 @@ impl Instance {
     /// The watchdog ends the server when no process registered in `users` has been alive for
     /// `idle_seconds`.
     pub(super) fn launch(&self, users: &Path, idle_seconds: u32) {
+        let deadline = Instant::now() + READY_LIMIT;
+        while let Err(ended) = self.try_launch(users, idle_seconds) {
+            let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+            // Processes of a server that was killed take a moment to notice.
+            let is_late = log
+                .lines()
+                .rev()
+                .take(LAST_WORDS)
+                .any(|line| line.contains("still in use"));
+            assert!(
+                is_late && Instant::now() < deadline,
+                "the test server ended ({ended}):\n{log}"
+            );
+            std::thread::sleep(LAUNCH_PAUSE);
+        }
+    }
+
+    /// Comes back when the server answers, or with its end.
+    fn try_launch(&self, users: &Path, idle_seconds: u32) -> Result<(), ExitStatus> {
         let settings = Settings {
             port: self.port,
             socket_dir: &self.socket_dir(),
@@ -111,15 +134,17 @@ impl Instance {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let mut watchdog = watchdog.spawn().expect("start the watchdog");
+        let mut ended = None;
         wait_for("the test server to be ready", READY_LIMIT, || {
-            if let Ok(Some(status)) = watchdog.try_wait() {
-                let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-                panic!("the test server ended ({status}):\n{log}");
-            }
-            self.is_ready()
+            ended = watchdog.try_wait().ok().flatten();
+            ended.is_some() || self.is_ready()
         });
+        if let Some(status) = ended {
+            return Err(status);
+        }
         // Reaps it when it ends while this process still runs.
         std::thread::spawn(move || watchdog.wait());
+        Ok(())
     }
 
     pub(super) fn is_ready(&self) -> bool {

@@ -8,7 +8,7 @@ use rowcall_realtime::Version;
 use rowcall_stack::auth::Keys;
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, Received};
 use super::server::{NOW, Server, http_client};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -334,129 +334,138 @@ impl Topics {
     }
 
     async fn attempt(&mut self, who: Who, room: Room, verb: Verb) -> bool {
+        match verb {
+            Verb::Listen => self.listen(who, room, room.is_private()).await,
+            Verb::Eavesdrop => self.listen(who, room, !room.is_private()).await,
+            Verb::Send | Verb::Intrude | Verb::Track => self.push(who, room, verb).await,
+            Verb::HttpBatch | Verb::HttpOne => self.post(who, room, verb).await,
+            Verb::Sql => self.send_in_sql(who, room).await,
+        }
+    }
+
+    /// Joins and waits for what is sent to the room.
+    async fn listen(&mut self, who: Who, room: Room, joins_private: bool) -> bool {
         let topic = format!("realtime:{}", room.name());
         let mark = self.mark();
-        let private = room.is_private();
-        match verb {
-            Verb::Listen | Verb::Eavesdrop => {
-                let is_overt = verb == Verb::Listen;
-                let mut client = who.connect(&self.server).await;
-                let config = json!({"private": private == is_overt});
-                if who
-                    .join(&self.server, &mut client, &topic, config)
-                    .await
-                    .is_none()
-                {
-                    return false;
-                }
-                self.server
-                    .execute(&format!(
-                        "select realtime.send('{{}}', '{mark}', '{}', {private})",
-                        room.name()
-                    ))
-                    .await;
-                // What comes later over the same way has come through all of it.
-                self.server
-                    .execute(&format!(
-                        "select realtime.send('{{}}', 'after', '{}', {})",
-                        room.name(),
-                        private == is_overt
-                    ))
-                    .await;
-                let mut heard = false;
-                loop {
-                    let received = client.expect_where("the message after", |_| true).await;
-                    let event = if received.binary.is_some() {
-                        received.event
-                    } else {
-                        received.payload["event"]
-                            .as_str()
-                            .unwrap_or_default()
-                            .to_owned()
-                    };
-                    heard |= event == mark;
-                    if event == "after" {
-                        return heard;
-                    }
-                }
-            }
-            Verb::Send | Verb::Intrude | Verb::Track => {
-                let mut listener = self.listener(room).await;
-                let mut client = who.connect(&self.server).await;
-                let mut join_ref = None;
-                if verb != Verb::Intrude {
-                    let config =
-                        json!({"private": private, "presence": {"key": mark, "enabled": true}});
-                    join_ref = who.join(&self.server, &mut client, &topic, config).await;
-                }
-                let (event, payload) = match verb {
-                    Verb::Track => ("presence", json!({"event": "track", "payload": {}})),
-                    _ => (
-                        "broadcast",
-                        json!({"type": "broadcast", "event": mark, "payload": {}}),
-                    ),
-                };
-                client
-                    .push(join_ref.as_deref(), &topic, event, &payload)
-                    .await;
-                client.all().await;
-                heard(&mut listener, &mark).await
-            }
-            Verb::HttpBatch | Verb::HttpOne => {
-                let mut listener = self.listener(room).await;
-                let url = format!("http://{}/realtime/v1/api/broadcast", self.server.address);
-                let name = room.name().replace(':', "%3A");
-                let request = match verb {
-                    Verb::HttpOne => self
-                        .http
-                        .post(format!("{url}/{name}/events/{mark}?private={private}"))
-                        .body("{}"),
-                    _ => {
-                        let message = json!({"topic": room.name(), "event": mark, "payload": {}, "private": private});
-                        self.http.post(&url).json(&json!({"messages": [message]}))
-                    }
-                };
-                let token = who.token(&self.server);
-                let request = if token.starts_with("sb_") {
-                    request.header("apikey", token)
-                } else {
-                    request.bearer_auth(token)
-                };
-                let status = request.send().await.unwrap().status().as_u16();
-                assert_eq!(
-                    status == 401,
-                    who.has_no_token(),
-                    "{who:?} {room:?} {verb:?}: {status}"
-                );
-                heard(&mut listener, &mark).await
-            }
-            Verb::Sql => {
-                if who.has_no_token() {
-                    // SQL knows no tokens: there is no role for one that does not count.
-                    return false;
-                }
-                let mut listener = self.listener(room).await;
-                let (role, claims) = match who {
-                    Who::Ann => ("authenticated", r#"{"role":"authenticated","sub":"ann"}"#),
-                    Who::Bob => ("authenticated", r#"{"role":"authenticated","sub":"bob"}"#),
-                    Who::Service | Who::Secret => ("service_role", r#"{"role":"service_role"}"#),
-                    _ => ("anon", r#"{"role":"anon"}"#),
-                };
-                self.server
-                    .execute(&format!(
-                        "begin; set local role {role}; select set_config('request.jwt.claims', '{claims}', true);
-                         select realtime.send('{{}}', '{mark}', '{name}', {private}); commit;
-                         select realtime.send('{{}}', 'after', '{name}', {private})",
-                        name = room.name()
-                    ))
-                    .await;
-                let is_after = |received: &super::client::Received| {
-                    received.event == "after" || received.payload["event"] == "after"
-                };
-                listener.expect_where("the message after", is_after).await;
-                heard(&mut listener, &mark).await
+        let mut client = who.connect(&self.server).await;
+        let config = json!({"private": joins_private});
+        if who
+            .join(&self.server, &mut client, &topic, config)
+            .await
+            .is_none()
+        {
+            return false;
+        }
+        // What comes later over the same way has come through all of it.
+        self.server
+            .execute(&format!(
+                "select realtime.send('{{}}', '{mark}', '{name}', {});
+                 select realtime.send('{{}}', 'after', '{name}', {joins_private})",
+                room.is_private(),
+                name = room.name(),
+            ))
+            .await;
+        let mut heard = false;
+        loop {
+            let received = client.expect_where("the message after", |_| true).await;
+            let event = if received.binary.is_some() {
+                received.event
+            } else {
+                received.payload["event"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            heard |= event == mark;
+            if event == "after" {
+                return heard;
             }
         }
+    }
+
+    /// Sends or tracks over a channel, joined or not.
+    async fn push(&mut self, who: Who, room: Room, verb: Verb) -> bool {
+        let topic = format!("realtime:{}", room.name());
+        let mark = self.mark();
+        let mut listener = self.listener(room).await;
+        let mut client = who.connect(&self.server).await;
+        let mut join_ref = None;
+        if verb != Verb::Intrude {
+            let presence = json!({"key": mark, "enabled": true});
+            let config = json!({"private": room.is_private(), "presence": presence});
+            join_ref = who.join(&self.server, &mut client, &topic, config).await;
+        }
+        let (event, payload) = match verb {
+            Verb::Track => ("presence", json!({"event": "track", "payload": {}})),
+            _ => (
+                "broadcast",
+                json!({"type": "broadcast", "event": mark, "payload": {}}),
+            ),
+        };
+        client
+            .push(join_ref.as_deref(), &topic, event, &payload)
+            .await;
+        client.all().await;
+        heard(&mut listener, &mark).await
+    }
+
+    async fn post(&mut self, who: Who, room: Room, verb: Verb) -> bool {
+        let mark = self.mark();
+        let private = room.is_private();
+        let mut listener = self.listener(room).await;
+        let url = format!("http://{}/realtime/v1/api/broadcast", self.server.address);
+        let name = room.name().replace(':', "%3A");
+        let request = if verb == Verb::HttpOne {
+            self.http
+                .post(format!("{url}/{name}/events/{mark}?private={private}"))
+                .body("{}")
+        } else {
+            let message =
+                json!({"topic": room.name(), "event": mark, "payload": {}, "private": private});
+            self.http.post(&url).json(&json!({"messages": [message]}))
+        };
+        let token = who.token(&self.server);
+        let request = if token.starts_with("sb_") {
+            request.header("apikey", token)
+        } else {
+            request.bearer_auth(token)
+        };
+        let status = request.send().await.unwrap().status().as_u16();
+        assert_eq!(
+            status == 401,
+            who.has_no_token(),
+            "{who:?} {room:?} {verb:?}: {status}"
+        );
+        heard(&mut listener, &mark).await
+    }
+
+    async fn send_in_sql(&mut self, who: Who, room: Room) -> bool {
+        if who.has_no_token() {
+            // SQL knows no tokens: there is no role for one that does not count.
+            return false;
+        }
+        let mark = self.mark();
+        let mut listener = self.listener(room).await;
+        let (role, claims) = match who {
+            Who::Ann => ("authenticated", r#"{"role":"authenticated","sub":"ann"}"#),
+            Who::Bob => ("authenticated", r#"{"role":"authenticated","sub":"bob"}"#),
+            Who::Service | Who::Secret => ("service_role", r#"{"role":"service_role"}"#),
+            _ => ("anon", r#"{"role":"anon"}"#),
+        };
+        self.server
+            .execute(&format!(
+                "begin; set local role {role}; select set_config('request.jwt.claims', '{claims}', true);
+                 select realtime.send('{{}}', '{mark}', '{name}', {private}); commit;
+                 select realtime.send('{{}}', 'after', '{name}', {private})",
+                name = room.name(),
+                private = room.is_private(),
+            ))
+            .await;
+        // The mark may come first, and is kept.
+        let is_after =
+            |received: &Received| received.event == "after" || received.payload["event"] == "after";
+        listener.expect_where("the message after", is_after).await;
+        heard(&mut listener, &mark).await
     }
 }
 

@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 pub(super) const NOW: i64 = 1_800_000_000;
 
 pub(super) struct Server {
-    pub(super) db: TestDb,
+    /// Absent where the database is not of the shared server.
+    db: Option<TestDb>,
     pub(super) sql: tokio_postgres::Client,
     pub(super) keys: Arc<Keys>,
     pub(super) clock: FixedClock,
@@ -32,11 +33,15 @@ pub(super) struct Options {
     pub(super) limits: Limits,
     pub(super) without_changes: bool,
     pub(super) private_only: bool,
+    /// Keep the slot at the end.
+    pub(super) keep_slot: bool,
+    /// The keys of an earlier server.
+    pub(super) keys: Option<Arc<Keys>>,
     /// Reach the database through this URL instead of its own.
     pub(super) database_url: Option<String>,
 }
 
-async fn database() -> TestDb {
+pub(super) async fn database() -> TestDb {
     TestDb::from_template("realtime", |url| async move {
         let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
             .await
@@ -72,11 +77,24 @@ impl Server {
         Self::on(db, options).await
     }
 
-    pub(super) async fn on(db: TestDb, options: Options) -> Self {
-        let sql = db.connect().await;
+    pub(super) async fn on(db: TestDb, mut options: Options) -> Self {
+        let url = db.url();
+        options.database_url.get_or_insert_with(|| url.clone());
+        let mut server = Self::at(&url, options).await;
+        server.db = Some(db);
+        server
+    }
+
+    /// A server over a database of any cluster. `url` is for the test itself, and for the server unless the options have
+    /// another one.
+    pub(super) async fn at(url: &str, options: Options) -> Self {
+        let sql = connect(url).await;
         let clock = FixedClock::at(Timestamp::from_second(NOW).unwrap());
-        let keys = Arc::new(Keys::generate(Timestamp::from_second(NOW).unwrap()));
-        let realtime = start_realtime(&db, &keys, &clock, options).await;
+        let keys = options
+            .keys
+            .clone()
+            .unwrap_or_else(|| Arc::new(Keys::generate(Timestamp::from_second(NOW).unwrap())));
+        let realtime = start_realtime(url, &keys, &clock, options).await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let app = axum::Router::new().nest("/realtime/v1", realtime.router());
@@ -84,7 +102,7 @@ impl Server {
             axum::serve(listener, app).await.unwrap();
         });
         Self {
-            db,
+            db: None,
             sql,
             keys,
             clock,
@@ -102,7 +120,7 @@ impl Server {
     pub(super) async fn shutdown(mut self) -> (TestDb, Arc<Keys>) {
         self.realtime.take().unwrap().shutdown().await;
         self.http.abort();
-        (self.db, self.keys)
+        (self.db.unwrap(), self.keys)
     }
 
     /// A token of `role` that lives for an hour.
@@ -125,21 +143,30 @@ impl Server {
     }
 }
 
+/// A connection whose driver runs by itself.
+pub(super) async fn connect(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    client
+}
+
 async fn start_realtime(
-    db: &TestDb,
+    url: &str,
     keys: &Arc<Keys>,
     clock: &FixedClock,
     options: Options,
 ) -> Realtime {
     Realtime::start(RealtimeConfig {
-        database_url: options.database_url.unwrap_or_else(|| db.url()),
+        database_url: options.database_url.unwrap_or_else(|| url.to_owned()),
         keys: Arc::clone(keys),
         clock: Arc::new(clock.clone()),
         ids: Arc::new(SequentialIds::default()),
         limits: options.limits,
         slot: (!options.without_changes).then_some(Slot::Durable {
             name: None,
-            keep: false,
+            keep: options.keep_slot,
         }),
         private_only: options.private_only,
     })
