@@ -15,6 +15,7 @@ impl Api {
         tasks.spawn(self.clone().keep_outside());
         tasks.spawn(self.clone().keep_calendar());
         tasks.spawn(self.clone().keep_uses());
+        tasks.spawn(self.clone().keep_declared());
     }
 
     async fn keep_calendar(self) {
@@ -50,7 +51,7 @@ impl Api {
     }
 
     /// Waits; `false` when the daemon stops.
-    async fn rest(&self, time: Duration) -> bool {
+    pub(super) async fn rest(&self, time: Duration) -> bool {
         // Cancel-safe: both arms only wait.
         tokio::select! {
             () = self.stop().cancelled() => false,

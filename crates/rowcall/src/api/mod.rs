@@ -4,6 +4,7 @@ mod activities;
 mod agenda;
 mod background;
 mod body;
+mod declared;
 mod error;
 mod frame;
 mod guard;

@@ -178,6 +178,12 @@ async fn add(
         "added {}; a running daemon takes it up within a second",
         app.name
     ));
+    if !app.permissions.is_empty() {
+        output::note(format_args!(
+            "  it asks for {}: `rowcall permissions` decides",
+            app.permissions.join(", ")
+        ));
+    }
     if !install {
         for table in captured_tables(&app) {
             output::note(format_args!(

@@ -4,6 +4,7 @@ use reqwest::Method;
 use rowcall::api::catalogue;
 
 use super::world::{As, World};
+use crate::support::http_client;
 
 #[tokio::test]
 async fn no_page_of_another_origin_reaches_any_route() {
@@ -119,5 +120,47 @@ async fn forms_are_not_taken_for_json() {
         .await
         .unwrap();
     assert_eq!(answer.status().as_u16(), 415);
+    world.daemon.stop().await;
+}
+
+/// The addresses of this machine that listen on a port, as the kernel writes them.
+fn listening(file: &str, port: u16) -> Vec<String> {
+    let port = format!(":{port:04X}");
+    std::fs::read_to_string(file)
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (local, state) = (fields.next()?, fields.nth(1)?);
+            // 0A is a socket that listens.
+            (state == "0A")
+                .then(|| local.strip_suffix(&port))
+                .flatten()
+                .map(str::to_owned)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn both_loopback_addresses_are_served_and_no_other() {
+    let world = World::start().await;
+    let port: u16 = world
+        .daemon
+        .api()
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert_eq!(listening("/proc/net/tcp", port), ["0100007F"]);
+    let six = listening("/proc/net/tcp6", port);
+    let has_six = std::net::TcpListener::bind("[::1]:0").is_ok();
+    if has_six {
+        assert_eq!(six, ["00000000000000000000000001000000"]);
+        let request = http_client().get(format!("http://[::1]:{port}/api/ping"));
+        assert_eq!(request.send().await.unwrap().status().as_u16(), 200);
+    } else {
+        assert_eq!(six, Vec::<String>::new());
+    }
     world.daemon.stop().await;
 }

@@ -1,9 +1,12 @@
 //! Who may do what: asking, deciding, forgetting, and decisions made in advance.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::world::{As, World, demo};
-use crate::support::{http_client, until};
+use crate::support::{PATIENCE, http_client, until};
 
 async fn ask(world: &World, permission: &str) -> (u16, Value) {
     let body = json!({ "app_id": world.app, "app_name": "Demo", "permission": permission });
@@ -108,6 +111,7 @@ async fn nobody_there_means_no_and_the_question_stays() {
         .unwrap()
         .iter()
         .map(|one| one["what"].as_str().unwrap())
+        .filter(|word| *word != "used")
         .collect();
     assert_eq!(
         words,
@@ -124,6 +128,100 @@ async fn nobody_there_means_no_and_the_question_stays() {
     })
     .await;
     assert_eq!(uses["used"][0]["permission"], "api.agents");
+    let log = world.cli_ok(&["permissions", "log"]).await;
+    let used = log.lines().find(|line| line.contains("used"));
+    assert!(
+        used.is_some_and(|line| line.contains("api.agents") && line.contains("1 times since")),
+        "{log}"
+    );
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_manifest_declares_is_asked_before_the_app_calls() {
+    let mut app = demo();
+    app["permissions"] = json!(["api.agents", "llm.chat", "api.agents"]);
+    let world = World::start_with(&app, &[]).await;
+    let waiting = until("the questions are there", async || {
+        let (_, all) = world.get("/rowcall/v1/permissions", As::Operator).await;
+        if all["waiting"].as_array().unwrap().len() == 2 {
+            Ok(all)
+        } else {
+            Err(all)
+        }
+    })
+    .await;
+    assert_eq!(waiting["waiting"][0]["asked_as"], "Demo", "{waiting}");
+    world.cli_ok(&["permissions", "grant", "demo", "*"]).await;
+    assert_eq!(world.get("/agents", As::App).await.0, 200);
+    // An app that is added while the daemon runs is asked about as well.
+    let manifest = json!({ "name": "second", "permissions": ["api.task"], "agents": [] });
+    let file = world.path().join("second.json");
+    std::fs::write(&file, manifest.to_string()).unwrap();
+    let said = world
+        .cli(&["app", "add", file.to_str().unwrap()])
+        .await
+        .stderr;
+    assert!(String::from_utf8_lossy(&said).contains("it asks for api.task"));
+    until("its question is there", async || {
+        let (_, all) = world.get("/rowcall/v1/permissions", As::Operator).await;
+        if all["waiting"][0]["app"] == "second" {
+            Ok(())
+        } else {
+            Err(all)
+        }
+    })
+    .await;
+    world.daemon.stop().await;
+}
+
+/// At a terminal, as a person meets it: `script` makes one, of Debian's essential packages.
+#[tokio::test]
+async fn a_person_at_the_terminal_decides() {
+    let world = World::start_with(&demo(), &[("ROWCALL__API__PERMISSION_TIMEOUT", "50s")]).await;
+    let line = format!(
+        "{} --data-dir {} permissions",
+        env!("CARGO_BIN_EXE_rowcall"),
+        world.path().display()
+    );
+    let mut terminal = tokio::process::Command::new("script")
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("script runs");
+    let (mut keys, mut screen) = (
+        terminal.stdin.take().unwrap(),
+        terminal.stdout.take().unwrap(),
+    );
+    let person = async {
+        let mut seen = String::new();
+        for (question, key) in [("api.agents", "y"), ("api.workspaces", "n")] {
+            while !(seen.contains(question) && seen.contains("[y]es")) {
+                let mut bytes = [0; 1024];
+                let count = screen.read(&mut bytes).await.unwrap();
+                assert!(count > 0, "{seen}");
+                seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+            keys.write_all(format!("{key}\n").as_bytes()).await.unwrap();
+            seen.clear();
+        }
+        (keys, screen)
+    };
+    let app = async {
+        let yes = ask(&world, "api.agents").await.1["granted"].clone();
+        (
+            yes,
+            ask(&world, "api.workspaces").await.1["granted"].clone(),
+        )
+    };
+    let (answers, _open) = tokio::time::timeout(PATIENCE, async { tokio::join!(app, person) })
+        .await
+        .expect("both end");
+    assert_eq!(answers, (json!(true), json!(false)));
+    terminal.start_kill().unwrap();
+    assert_eq!(world.get("/agents", As::App).await.0, 200);
     world.daemon.stop().await;
 }
 
