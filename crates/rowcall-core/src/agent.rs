@@ -60,6 +60,16 @@ pub enum AgentKind {
     InProcess,
 }
 
+impl AgentKind {
+    /// How many tasks the agent may hold at once on one machine, when it has a limit of its own.
+    pub fn concurrency(&self) -> Option<u32> {
+        match self {
+            Self::Worker { concurrency, .. } => Some((*concurrency).max(1)),
+            Self::Process(_) | Self::Http { .. } | Self::InProcess => None,
+        }
+    }
+}
+
 /// What handles a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentSpec {

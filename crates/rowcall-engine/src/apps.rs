@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use rowcall_core::{AgentId, AgentSpec, App, AppId, Selector, TableName, Task, Trigger};
+use rowcall_core::{AgentId, AgentSpec, App, AppId, EventSet, Selector, TableName, Task, Trigger};
 use serde::Serialize;
 
-use crate::admission::{AppSlots, Slots};
+use crate::admission::{AppSlots, Lane, Slots};
 
 /// Something about an app that keeps it from working as configured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,11 +27,14 @@ pub(crate) struct AgentRoute {
     pub(crate) trigger: Trigger,
 }
 
-/// One app as the source loops see it.
+/// What one claim can be for: an app's agents with a limit of their own each by itself, and its other agents together. So a
+/// claim never asks for more than the agent that will get it can take.
 #[derive(Clone, Debug)]
 pub(crate) struct AppEntry {
     pub(crate) id: AppId,
-    pub(crate) slots: Arc<AppSlots>,
+    /// The agent with a limit of its own.
+    pub(crate) agent: Option<AgentId>,
+    pub(crate) slots: Arc<Lane>,
     /// What is claimed by itself.
     pub(crate) auto: Arc<[Selector]>,
     /// What waits for a person.
@@ -62,7 +65,12 @@ impl AppEntry {
             .or_else(|| eligible().find(|route| same_change(route, task)))
     }
 
-    /// The tables whose changes the app handles.
+    /// Whether this is the entry of that app and agent.
+    pub(crate) fn is(&self, app: &AppId, agent: Option<&AgentId>) -> bool {
+        self.id == *app && self.agent.as_ref() == agent
+    }
+
+    /// The tables whose changes are handled.
     pub(crate) fn tables(&self) -> BTreeSet<&TableName> {
         self.routes
             .iter()
@@ -78,6 +86,7 @@ fn same_change(route: &AgentRoute, task: &Task) -> bool {
 /// All apps, and what is wrong with them.
 #[derive(Debug, Default)]
 pub(crate) struct AppTable {
+    /// Those of one app stand together; every app has at least one.
     pub(crate) entries: Vec<AppEntry>,
     pub(crate) problems: Vec<AppProblem>,
 }
@@ -115,20 +124,27 @@ impl AppTable {
                 .or_insert_with(|| Arc::new(AppSlots::new(limit, Arc::clone(machine))));
             slots.set_limit(limit);
             let slots = Arc::clone(slots);
-            let selectors = |trigger| {
-                routes
-                    .iter()
-                    .filter(|route| route.trigger == trigger)
-                    .map(|route| route.selector.clone())
-                    .collect()
-            };
-            table.entries.push(AppEntry {
-                id: app.name.clone(),
-                slots,
-                auto: selectors(Trigger::Auto),
-                review: selectors(Trigger::Review),
-                routes: routes.into(),
-            });
+            for (agent, routes) in by_agent(routes) {
+                let lane = match &agent {
+                    Some((agent, limit)) => slots.agent_lane(agent, *limit),
+                    None => slots.lane(),
+                };
+                let selectors = |trigger| {
+                    routes
+                        .iter()
+                        .filter(|route| route.trigger == trigger)
+                        .map(|route| route.selector.clone())
+                        .collect()
+                };
+                table.entries.push(AppEntry {
+                    id: app.name.clone(),
+                    agent: agent.map(|(agent, _)| agent),
+                    slots: lane,
+                    auto: selectors(Trigger::Auto),
+                    review: selectors(Trigger::Review),
+                    routes: routes.into(),
+                });
+            }
         }
         table
     }
@@ -170,6 +186,47 @@ impl AppTable {
     }
 }
 
+/// The routes of each agent with a limit of its own, and of all others together, in the order of their first route. The
+/// first route that selects a change handles it, so what an earlier agent gets is taken out of the later ones' selectors.
+type ByAgent = Vec<(Option<(AgentId, u32)>, Vec<AgentRoute>)>;
+
+fn by_agent(routes: Vec<AgentRoute>) -> ByAgent {
+    let mut lanes: ByAgent = Vec::new();
+    for mut route in routes {
+        let limit = route.agent.kind.concurrency();
+        let agent = limit.map(|limit| (route.agent.id.clone(), limit));
+        let earlier = |lane: &&AgentRoute| {
+            lane.trigger == route.trigger
+                && lane.selector.table == route.selector.table
+                && (lane.selector.filter.is_none() || lane.selector.filter == route.selector.filter)
+        };
+        let taken: Vec<EventSet> = lanes
+            .iter()
+            .filter(|(other, _)| *other != agent)
+            .flat_map(|(_, routes)| routes.iter().filter(earlier))
+            .map(|lane| lane.selector.events)
+            .collect();
+        let left: EventSet = route
+            .selector
+            .events
+            .iter()
+            .filter(|event| !taken.iter().any(|taken| taken.contains(*event)))
+            .collect();
+        if left.is_empty() {
+            continue;
+        }
+        route.selector.events = left;
+        match lanes.iter_mut().find(|(other, _)| *other == agent) {
+            Some((_, routes)) => routes.push(route),
+            None => lanes.push((agent, vec![route])),
+        }
+    }
+    if lanes.is_empty() {
+        lanes.push((None, Vec::new()));
+    }
+    lanes
+}
+
 fn known(app: &App, agents: &BTreeMap<AgentId, Arc<AgentSpec>>) -> String {
     let own = app.agents.iter().map(|agent| &agent.id);
     let mut names: Vec<&str> = own.chain(agents.keys()).map(AgentId::as_str).collect();
@@ -180,4 +237,76 @@ fn known(app: &App, agents: &BTreeMap<AgentId, Arc<AgentSpec>>) -> String {
         return "(none are known)".into();
     }
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(handlers: &serde_json::Value) -> Vec<(Option<String>, Vec<String>)> {
+        let worker = |id: &str| serde_json::json!({ "id": id, "kind": "worker", "app_type": "custom", "command": "./w", "concurrency": 1 });
+        let process =
+            |id: &str| serde_json::json!({ "id": id, "app_type": "custom", "command": "./p" });
+        let manifest = serde_json::json!({
+            "name": "shop",
+            "agents": [worker("w1"), worker("w2"), process("p1"), process("p2")],
+            "config": { "supabase": { "tables": ["t", "u"], "filter": "n=gt.1" }, "agentHandlers": handlers }
+        });
+        let app = App::parse(&manifest.to_string(), None).unwrap();
+        let table = AppTable::resolve(
+            &[app],
+            &BTreeMap::new(),
+            &Arc::new(Slots::new(9)),
+            &mut BTreeMap::new(),
+        );
+        let named = |entry: &AppEntry| {
+            let routes = entry.routes.iter().map(|route| {
+                let events: Vec<&str> = route
+                    .selector
+                    .events
+                    .iter()
+                    .map(rowcall_core::EventKind::as_str)
+                    .collect();
+                format!(
+                    "{} {} {}",
+                    route.agent.id,
+                    route.selector.table.name(),
+                    events.join("+")
+                )
+            });
+            (
+                entry.agent.as_ref().map(ToString::to_string),
+                routes.collect(),
+            )
+        };
+        table.entries.iter().map(named).collect()
+    }
+
+    #[test]
+    fn agents_with_limits_are_claimed_for_by_themselves() {
+        let lanes = resolve(&serde_json::json!([
+            { "tableName": "t", "agentId": "p1", "eventTypes": ["INSERT"] },
+            { "tableName": "t", "agentId": "w1", "eventTypes": ["INSERT", "UPDATE"] },
+            { "tableName": "u", "agentId": "p2", "eventTypes": ["INSERT"] },
+            { "tableName": "u", "agentId": "w1", "eventTypes": ["DELETE"] },
+            { "tableName": "u", "agentId": "w2", "eventTypes": ["INSERT"] }
+        ]));
+        // What an earlier handler gets is not asked for in another one's name, and w2 is left with nothing.
+        let expected = [
+            (None, vec!["p1 t INSERT", "p2 u INSERT"]),
+            (Some("w1".to_owned()), vec!["w1 t UPDATE", "w1 u DELETE"]),
+        ];
+        let expected = expected.map(|(agent, routes)| {
+            (
+                agent,
+                routes.into_iter().map(str::to_owned).collect::<Vec<_>>(),
+            )
+        });
+        assert_eq!(lanes, expected);
+    }
+
+    #[test]
+    fn an_app_without_handlers_is_still_an_app() {
+        assert_eq!(resolve(&serde_json::json!([])), [(None, Vec::new())]);
+    }
 }

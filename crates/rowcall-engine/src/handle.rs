@@ -269,12 +269,15 @@ impl EngineHandle {
         }
         running.sort_by_key(|task| task.since);
         let table = Arc::clone(&self.registry.table.borrow());
-        let apps = table.entries.iter().map(|entry| AppStatus {
-            id: entry.id.clone(),
-            slots_used: entry.slots.used(),
-            slots: entry.slots.limit(),
-            routes: entry.routes.len(),
-        });
+        let apps = table
+            .entries
+            .chunk_by(|a, b| a.id == b.id)
+            .map(|entries| AppStatus {
+                id: entries[0].id.clone(),
+                slots_used: entries[0].slots.app.used(),
+                slots: entries[0].slots.app.limit(),
+                routes: entries.iter().map(|entry| entry.routes.len()).sum(),
+            });
         Ok(EngineStatus {
             machine: self.shared.machine.clone(),
             started_at: self.started_at,

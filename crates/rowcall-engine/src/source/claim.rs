@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rowcall_core::{
-    AppId, Backoff, ErrorClass, SourceError, Trigger,
+    AgentId, AppId, Backoff, ErrorClass, SourceError, Trigger,
     ports::{ClaimBatch, ClaimOrder, Claimed, Fence},
 };
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ const REFUSED_CLAIM: Backoff = Backoff {
     cap: Duration::from_mins(1),
 };
 
-/// One app as this loop claims for it.
+/// One app's agents as this loop claims for them.
 #[derive(Debug)]
 pub(super) struct AppState {
     pub(super) entry: AppEntry,
@@ -68,6 +68,8 @@ impl AppState {
 /// The claim of one exchange.
 pub(super) struct ClaimPart {
     permits: Permits,
+    /// The agent of the entry it is for.
+    agent: Option<AgentId>,
     batch: ClaimBatch,
     sent: Instant,
 }
@@ -188,6 +190,7 @@ impl SourceLoop {
         };
         Some(ClaimPart {
             permits,
+            agent: app.entry.agent.clone(),
             batch,
             sent: self.now,
         })
@@ -241,7 +244,7 @@ impl SourceLoop {
             Err(error) => {
                 let combined = claim.is_some();
                 if let Some(claim) = claim {
-                    self.unclaimed(&claim.batch, settles.is_empty(), &error);
+                    self.unclaimed(&claim, settles.is_empty(), &error);
                 }
                 self.unsettled(settles, combined, &error);
             }
@@ -249,7 +252,7 @@ impl SourceLoop {
     }
 
     /// A claim came back with an error.
-    fn unclaimed(&mut self, batch: &ClaimBatch, alone: bool, error: &SourceError) {
+    fn unclaimed(&mut self, claim: &ClaimPart, alone: bool, error: &SourceError) {
         let refused = match error.class {
             ErrorClass::Permanent | ErrorClass::Unauthorized | ErrorClass::Bug => alone,
             ErrorClass::Retryable | ErrorClass::Conflict => false,
@@ -257,9 +260,9 @@ impl SourceLoop {
         let now = self.now;
         let unit = self.shared.ids.unit();
         let mut blocked = None;
-        if let Some(app) = self.app_mut(&batch.app) {
+        if let Some(app) = self.app_mut(&claim.batch.app, claim.agent.as_ref()) {
             app.dirty = true;
-            app.retryable |= batch.retryable;
+            app.retryable |= claim.batch.retryable;
             if refused {
                 app.refusals += 1;
                 blocked = Some(now + REFUSED_CLAIM.delay(app.refusals, unit));
@@ -277,13 +280,14 @@ impl SourceLoop {
         }
     }
 
-    pub(super) fn app_mut(&mut self, id: &AppId) -> Option<&mut AppState> {
-        self.apps.iter_mut().find(|app| app.entry.id == *id)
+    fn app_mut(&mut self, id: &AppId, agent: Option<&AgentId>) -> Option<&mut AppState> {
+        self.apps.iter_mut().find(|app| app.entry.is(id, agent))
     }
 
     fn claimed(&mut self, claim: ClaimPart, claimed: Vec<Claimed>) {
         let ClaimPart {
             mut permits,
+            agent,
             batch,
             sent,
         } = claim;
@@ -293,7 +297,7 @@ impl SourceLoop {
         if count > 0 {
             self.activity();
         }
-        let Some(app) = self.app_mut(&batch.app) else {
+        let Some(app) = self.app_mut(&batch.app, agent.as_ref()) else {
             return self.give_back(claimed);
         };
         app.refusals = 0;

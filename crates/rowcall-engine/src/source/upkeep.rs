@@ -1,8 +1,8 @@
 //! What the loop does by the clock: the regular look, polls after activity, retries, and waiting out trouble.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use rowcall_core::{SourceError, ports::Maintenance};
+use rowcall_core::{AppId, SourceError, ports::Maintenance};
 
 use super::{
     SourceLoop,
@@ -192,7 +192,9 @@ impl SourceLoop {
             }
             let known = before
                 .iter()
-                .position(|app| app.entry.id == entry.id && app.entry.auto == entry.auto)
+                .position(|app| {
+                    app.entry.is(&entry.id, entry.agent.as_ref()) && app.entry.auto == entry.auto
+                })
                 .map(|index| before.swap_remove(index));
             let state = if let Some(mut app) = known {
                 app.entry = entry.clone();
@@ -217,8 +219,8 @@ impl SourceLoop {
             .collect();
         self.next_app = 0;
         self.begin_sweeps();
-        self.happened.push(What::AppsChanged {
-            apps: self.apps.len(),
-        });
+        let apps: BTreeSet<&AppId> = self.apps.iter().map(|app| &app.entry.id).collect();
+        let apps = apps.len();
+        self.happened.push(What::AppsChanged { apps });
     }
 }

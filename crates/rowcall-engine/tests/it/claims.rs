@@ -61,6 +61,79 @@ async fn the_machine_limit_bounds_all_apps_together() {
     assert_eq!(node.handle.status().await.unwrap().slots_used, 4);
 }
 
+/// Handlers of two tables: `warm` is a warm worker that takes two tasks at once, `deaf` has no limit of its own.
+fn with_worker(limit: u32) -> App {
+    let manifest = serde_json::json!({
+        "name": "shop",
+        "agents": [{ "id": "warm", "kind": "worker", "app_type": "custom", "command": "./warm", "concurrency": 2 }],
+        "config": {
+            "supabase": { "tables": ["warm", "cold"], "max_concurrent_tasks": limit },
+            "agentHandlers": [
+                { "tableName": "warm", "agentId": "warm", "eventTypes": ["INSERT"] },
+                { "tableName": "cold", "agentId": "deaf", "eventTypes": ["INSERT"] }
+            ]
+        }
+    });
+    App::parse(&manifest.to_string(), None).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_is_never_given_more_than_it_takes() {
+    let mut world = World::new();
+    let warm: Vec<_> = (0..6).map(|_| world.insert("warm")).collect();
+    for _ in 0..6 {
+        world.insert("cold");
+    }
+    let mut node = world.start(vec![with_worker(5)]);
+    world.agents.begun(5).await;
+    pass(Duration::from_mins(1)).await;
+    let of_worker = || {
+        let started = world.agents.started.lock();
+        started
+            .iter()
+            .filter(|(task, ..)| warm.contains(task))
+            .map(|(task, ..)| task.clone())
+            .collect::<Vec<_>>()
+    };
+    let first = of_worker();
+    assert_eq!((first.len(), world.agents.started.lock().len()), (2, 5));
+    let mut claimed = 0;
+    for task in &warm {
+        claimed += usize::from(world.state(task).await != TaskState::Pending);
+    }
+    assert_eq!(
+        claimed, 2,
+        "what the worker cannot take is left to other machines"
+    );
+    world.agents.run(&first[0]).await.complete();
+    assert_eq!(node.settled(&first[0]).await, TaskState::Completed);
+    world.agents.begun(6).await;
+    assert!(of_worker().len() <= 3);
+    let status = node.handle.status().await.unwrap();
+    assert_eq!(
+        status.apps.len(),
+        1,
+        "an app is one app, whatever agents it has"
+    );
+    assert_eq!((status.apps[0].slots_used, status.apps[0].routes), (5, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_tasks_of_a_worker_are_done_in_turn() {
+    let mut world = World::new();
+    let warm: Vec<_> = (0..7).map(|_| world.insert("warm")).collect();
+    let mut node = world.start(vec![with_worker(50)]);
+    for done in 1..=warm.len() {
+        world.agents.begun(done).await;
+        settle_down().await;
+        assert!(world.agents.running.load(Ordering::SeqCst) <= 2);
+        let (task, ..) = world.agents.started.lock()[done - 1].clone();
+        world.agents.run(&task).await.complete();
+        node.settled(&task).await;
+    }
+    assert_eq!(world.agents.most.load(Ordering::SeqCst), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_place_is_free_only_when_the_agent_is_gone() {
     let mut world = World::new();

@@ -18,8 +18,8 @@ use rowcall_core::{
     ports::{Coordinator as _, RunContext, TaskView},
 };
 use rowcall_engine::{
-    Engine, EngineHandle, EngineOptions, Heard, InProcessRunner, Source, StopSummary, Subscription,
-    What, store::TaskStore,
+    Engine, EngineHandle, EngineOptions, FnRunner, Heard, InProcessRunner, Source, StopSummary,
+    Subscription, What, store::TaskStore,
 };
 use tokio::{
     sync::{Notify, oneshot},
@@ -83,7 +83,7 @@ pub(crate) fn failed(message: &str) -> Script {
 }
 
 /// Agents: `clerk` completes at once, `slow` waits to be told (and stops when asked), `deaf` waits and never stops when
-/// asked, `broken` panics, `failing` fails.
+/// asked, `broken` panics, `failing` fails. Agents that are no functions wait to be told, as a program would.
 #[derive(Clone, Default)]
 pub(crate) struct Agents {
     runs: Arc<Mutex<BTreeMap<TaskRef, Run>>>,
@@ -97,7 +97,7 @@ impl Agents {
     pub(crate) fn runner(&self) -> InProcessRunner {
         let agent = |name: &str| AgentId::new(name).unwrap();
         let (clerk, slow, deaf) = (self.clone(), self.clone(), self.clone());
-        let (broken, failing) = (self.clone(), self.clone());
+        let (broken, failing, warm) = (self.clone(), self.clone(), self.clone());
         InProcessRunner::new()
             .agent(agent("clerk"), move |context, _| {
                 let agents = clerk.clone();
@@ -140,6 +140,14 @@ impl Agents {
                     failed("it never works")
                 }
             })
+            .otherwise(Arc::new(FnRunner::new(move |context: RunContext| {
+                let agents = warm.clone();
+                async move {
+                    let _running = agents.begin(&context);
+                    let end = agents.wait(context, CancellationToken::new());
+                    end.await.unwrap_or_else(|_| failed("the test let go"))
+                }
+            })))
     }
 
     fn begin(&self, context: &RunContext) -> Running {

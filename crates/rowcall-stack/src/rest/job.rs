@@ -1,5 +1,9 @@
 //! From a request to a job: the statement to run, the transaction around it, and what the answer depends on.
 
+mod call;
+mod facts;
+mod transaction;
+
 use axum::http::Method;
 
 use super::body::{BodyKind, Payload, form_pairs};
@@ -9,15 +13,12 @@ use super::identity::Identity;
 use super::media::{Media, PlanOptions};
 use super::parse::ast::{Query, Window};
 use super::parse::{Target, parse_query};
-use super::plan::{
-    CallInput, Plan, Root, WriteKind, WriteRequest, choose_routine, plan_call, plan_read,
-    plan_write,
-};
-use super::prefer::{Count, Resolution, Return, TxEnd};
+use super::plan::{Plan, Root, WriteKind, WriteRequest, plan_read, plan_write};
+use super::prefer::{Count, Resolution, Return};
 use super::request::{Resource, RestRequest};
-use super::run::{End, Setting, Transaction};
-use super::schema::{Name, Relation, Routine, Volatility};
-use super::sql::{Format, Shape, Sql, Total, count_statement, statement};
+use super::run::{End, Transaction};
+use super::schema::{Name, Relation, Routine};
+use super::sql::{Format, Sql, count_statement, statement};
 use super::watch::Loaded;
 
 /// What sort of request it is, for its answer.
@@ -297,92 +298,6 @@ impl Planner<'_> {
             .map_err(|_| RestError::body("The body is not UTF-8"))
     }
 
-    fn function(self, name: &str) -> Result<Job, RestError> {
-        let method = self.request().method.clone();
-        let by_query = match method {
-            Method::GET | Method::HEAD => true,
-            Method::POST => false,
-            _ => return Err(RestError::method_on_rpc(method.as_str())),
-        };
-        let mut query = self.query(if by_query {
-            Target::FunctionRead
-        } else {
-            Target::Relation
-        })?;
-        let input = if by_query {
-            CallInput::Query(std::mem::take(&mut query.arguments))
-        } else {
-            self.call_body(query.columns.clone())?
-        };
-        let name = Name::new(self.schema, name);
-        let routine = choose_routine(&self.loaded.cache, &name, &input)?;
-        self.check_preferences()?;
-        let relation = routine
-            .relation
-            .as_ref()
-            .and_then(|relation| self.loaded.cache.relations.get(relation));
-        let result_name = match &routine.relation {
-            Some(relation) => Name::new(self.schema, &relation.name),
-            None => name.clone(),
-        };
-        let mut root = self.root(relation, &result_name);
-        root.written = true;
-        if !routine.returns_composite {
-            query.select.clear();
-        }
-        let node = plan_read(&self.loaded.cache, root, &query)?;
-        let offset = node.offset;
-        let plan = plan_call(routine, input, &node);
-        let head = method == Method::HEAD;
-        let minimal = self.request().preferences.returning == Some(Return::Minimal) && !by_query;
-        let kind = Kind::Call {
-            void: routine.returns_void,
-            set: routine.returns_set,
-        };
-        let mut facts = self.facts(kind, offset, head || minimal || routine.returns_void);
-        facts.head = head;
-        facts.max_affected = self.request().preferences.strict_max_affected();
-        if facts.max_affected.is_some() && !routine.returns_set {
-            return Err(RestError::max_affected_without_set());
-        }
-        self.applied(&mut facts, None, false);
-        let read_only = by_query || routine.volatility != Volatility::Volatile;
-        let main = statement(&Plan::Call(plan, node), Self::shape(&facts));
-        Ok(self.job(main, None, facts, read_only, Some(routine)))
-    }
-
-    fn call_body(&self, columns: Option<Vec<String>>) -> Result<CallInput, RestError> {
-        let kind = BodyKind::of(self.request().header("content-type"))?;
-        let raw = match kind {
-            BodyKind::Binary => format!("\\x{}", hex::encode(self.incoming.body)),
-            _ => self.body_text()?.to_owned(),
-        };
-        let (mut payload, mut form) = (None, Vec::new());
-        match kind {
-            BodyKind::Json if raw.trim().is_empty() => payload = Some(Payload::empty()),
-            // What is no object may still be the one unnamed argument; so only its being JSON is checked there.
-            BodyKind::Json => {
-                payload = match Payload::from_json(raw.clone(), true) {
-                    Ok(payload) => Some(payload),
-                    Err(error) if serde_json::from_str::<serde::de::IgnoredAny>(&raw).is_err() => {
-                        return Err(error);
-                    }
-                    Err(_) => None,
-                }
-            }
-            BodyKind::Csv => payload = Some(Payload::from_csv(&raw)?),
-            BodyKind::Form => form = form_pairs(&raw),
-            BodyKind::Text | BodyKind::Xml | BodyKind::Binary => {}
-        }
-        Ok(CallInput::Body {
-            kind,
-            payload,
-            raw,
-            form,
-            columns,
-        })
-    }
-
     fn check_preferences(&self) -> Result<(), RestError> {
         let preferences = &self.request().preferences;
         let mut invalid = preferences.invalid.clone();
@@ -395,115 +310,6 @@ impl Planner<'_> {
             return Err(RestError::invalid_preferences(&invalid));
         }
         Ok(())
-    }
-
-    fn facts(&self, kind: Kind, offset: i64, without_body: bool) -> Facts {
-        let config = &self.loaded.config;
-        let preferences = &self.request().preferences;
-        let commits = match preferences.tx.filter(|_| config.tx.allows_override()) {
-            Some(TxEnd::Commit) => true,
-            Some(TxEnd::Rollback) => false,
-            None => config.tx.commits(),
-        };
-        Facts {
-            kind,
-            media: self.media.clone(),
-            without_body,
-            head: without_body,
-            offset,
-            count: preferences.count,
-            profile: (config.schemas.len() > 1).then(|| self.schema.to_owned()),
-            content_location: None,
-            location: None,
-            merges: false,
-            max_affected: None,
-            max_rows: config.max_rows,
-            end: if commits { End::Commit } else { End::Rollback },
-            applied: Vec::new(),
-        }
-    }
-
-    /// Fills in what is said of preferences, in the order clients know.
-    fn applied(&self, facts: &mut Facts, write: Option<WriteKind>, upserts: bool) {
-        let preferences = &self.request().preferences;
-        let mut add = |name: &str, value: &str| facts.applied.push(format!("{name}={value}"));
-        if let Some(resolution) = preferences.resolution.filter(|_| upserts) {
-            add(
-                "resolution",
-                if resolution == Resolution::Ignore {
-                    "ignore-duplicates"
-                } else {
-                    "merge-duplicates"
-                },
-            );
-        }
-        if let Some(default) = preferences.missing_default
-            && matches!(write, Some(WriteKind::Insert | WriteKind::Update))
-        {
-            add("missing", if default { "default" } else { "null" });
-        }
-        if let Some(returning) = preferences.returning.filter(|_| write.is_some()) {
-            add(
-                "return",
-                match returning {
-                    Return::Representation => "representation",
-                    Return::Minimal => "minimal",
-                    Return::HeadersOnly => "headers-only",
-                },
-            );
-        }
-        if let Some(count) = preferences.count {
-            add(
-                "count",
-                match count {
-                    Count::Exact => "exact",
-                    Count::Planned => "planned",
-                    Count::Estimated => "estimated",
-                },
-            );
-        }
-        if let Some(tx) = preferences
-            .tx
-            .filter(|_| self.loaded.config.tx.allows_override())
-        {
-            add(
-                "tx",
-                if tx == TxEnd::Commit {
-                    "commit"
-                } else {
-                    "rollback"
-                },
-            );
-        }
-        if let Some(strict) = preferences.strict {
-            add("handling", if strict { "strict" } else { "lenient" });
-        }
-        if let Some(zone) = self.incoming.timezone {
-            add("timezone", zone);
-        }
-        if let Some(max) = preferences.strict_max_affected() {
-            add("max-affected", &max.to_string());
-        }
-    }
-
-    fn shape(facts: &Facts) -> Shape {
-        let reads = !matches!(facts.kind, Kind::Write(_));
-        Shape {
-            format: if facts.without_body {
-                Format::Nothing
-            } else {
-                facts.media.format
-            },
-            strip_nulls: facts.media.strip_nulls,
-            total: match facts.count.filter(|_| reads) {
-                Some(Count::Exact) => Total::All,
-                Some(Count::Estimated) => Total::UpTo(facts.max_rows + 1),
-                // Nothing can be estimated about a function's result but what is there.
-                Some(Count::Planned) if facts.kind != Kind::Read => Total::All,
-                Some(Count::Planned) | None => Total::Uncounted,
-            },
-            location: facts.location.is_some(),
-        }
     }
 
     fn job(
@@ -523,83 +329,6 @@ impl Planner<'_> {
             explain: self.media.plan,
         }
     }
-
-    fn transaction(&self, read_only: bool, routine: Option<&Routine>) -> Transaction {
-        let config = &self.loaded.config;
-        let identity = self.incoming.identity;
-        let role = self.loaded.cache.roles.get(&identity.role);
-        let request = self.request();
-        let mut settings: Vec<Setting> = vec![(
-            "search_path".into(),
-            search_path(self.schema, &config.extra_search_path),
-        )];
-        let mut isolation = None;
-        let declared = role
-            .map(|role| role.settings.as_slice())
-            .unwrap_or_default()
-            .iter()
-            .chain(
-                routine
-                    .map(|routine| routine.settings.as_slice())
-                    .unwrap_or_default()
-                    .iter()
-                    .filter(|(name, _)| {
-                        matches!(
-                            name.as_str(),
-                            "statement_timeout"
-                                | "plan_filter.statement_cost_limit"
-                                | "default_transaction_isolation"
-                        )
-                    }),
-            );
-        for (name, value) in declared {
-            match name.as_str() {
-                "default_transaction_isolation" => isolation = Some(value.to_ascii_lowercase()),
-                "search_path" | "role" => {}
-                _ => settings.push((name.clone().into(), value.clone())),
-            }
-        }
-        if let Some(zone) = self.incoming.timezone {
-            settings.push(("timezone".into(), zone.to_owned()));
-        }
-        settings.push(("role".into(), identity.role.clone()));
-        settings.push(("request.jwt.claims".into(), identity.claims.clone()));
-        settings.push(("request.method".into(), request.method.to_string()));
-        settings.push(("request.path".into(), request.path.clone()));
-        settings.push(("request.headers".into(), request.headers_json()));
-        settings.push(("request.cookies".into(), request.cookies_json()));
-        let begin = match (isolation.as_deref(), read_only) {
-            (Some("serializable"), true) => "begin isolation level serializable read only",
-            (Some("serializable"), false) => "begin isolation level serializable",
-            (Some("repeatable read"), true) => "begin isolation level repeatable read read only",
-            (Some("repeatable read"), false) => "begin isolation level repeatable read",
-            (_, true) => "begin read only",
-            (_, false) => "begin",
-        };
-        Transaction {
-            begin,
-            settings,
-            pre_request: config
-                .pre_request
-                .as_ref()
-                .map(|(schema, name)| format!("select {}.{}()", quoted(schema), quoted(name))),
-            anonymous: identity.anonymous,
-        }
-    }
-}
-
-/// `"schema", "extra", …`
-fn search_path(schema: &str, extra: &[String]) -> String {
-    let mut path = quoted(schema);
-    for name in extra.iter().filter(|name| *name != schema) {
-        path.push_str(", ");
-        path.push_str(&quoted(name));
-    }
-    path
-}
-
-fn quoted(name: &str) -> String {
-    Sql::default().ident(name).text().to_owned()
 }
 
 /// Narrows the root's window to a `Range` header.

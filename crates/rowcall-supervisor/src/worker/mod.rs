@@ -29,8 +29,8 @@ const REQUESTS_PER_TASK: usize = 3;
 /// Runs agents of [`AgentKind::Worker`]. There is one process for each agent of an app; it is started by the first task,
 /// restarted after a crash with growing delays, and shut down when it has been idle.
 ///
-/// A task waits for a free slot of its worker without a limit of its own (its `stop` token ends the wait), so callers
-/// should hold no more tasks than the worker's `concurrency`.
+/// A task waits for a free slot of its worker without a limit of its own (its `stop` token ends the wait). Callers hold no
+/// more tasks than the worker's `concurrency`; the engine takes that into account before it claims.
 #[derive(Clone, Debug)]
 pub struct WorkerRunner(Arc<Inner>);
 

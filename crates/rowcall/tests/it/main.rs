@@ -7,6 +7,7 @@ mod dependencies;
 mod errors;
 mod project;
 mod queue;
+mod setup;
 mod stack;
 mod support;
 mod tasks;

@@ -24,6 +24,39 @@ async fn the_last_line_of_json_is_the_result() {
     daemon.stop().await;
 }
 
+/// What an agent is given and what the guide says it is given are the same.
+#[tokio::test]
+async fn every_variable_of_an_agent_is_in_the_guide() {
+    let guide = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let db = Database::create().await;
+    let script =
+        r#"printf '{"names":"%s"}' "$(env | sed -n 's/^\([A-Z_]*\)=.*/\1/p' | tr '\n' ' ')""#;
+    let daemon = Daemon::start("one", db.url(), &shell_app(script, 1)).await;
+    let id = db.add_task(&json!({})).await;
+    let result = db.becomes(id, "completed").await.result.unwrap();
+    let names: Vec<&str> = result["names"]
+        .as_str()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    assert!(
+        names.contains(&"TABLE_SCHEMA") && names.contains(&"ROWCALL_RUN"),
+        "{names:?}"
+    );
+    let inherited = rowcall_supervisor::inherit(std::env::vars_os());
+    for name in names {
+        let of_others = inherited.contains_key(std::ffi::OsStr::new(name))
+            // The shell's own.
+            || ["PWD", "OLDPWD", "SHLVL", "_"].contains(&name);
+        assert!(
+            of_others || guide.contains(&format!("`{name}`")),
+            "{name} is not in docs/guide.md"
+        );
+    }
+    daemon.stop().await;
+}
+
 #[tokio::test]
 async fn tasks_from_before_the_start_are_found() {
     let db = Database::create().await;

@@ -1,6 +1,7 @@
 //! Compatible mode against a real PostgreSQL.
 
 mod capture;
+mod capture_keys;
 mod conformance;
 mod database;
 mod filter;

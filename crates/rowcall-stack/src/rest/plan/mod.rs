@@ -1,12 +1,14 @@
 //! From a parsed request and the schema cache to a plan: every name resolved, every rule checked.
 
 mod call;
+mod condition;
 mod read;
 mod write;
 
 pub(crate) use call::{Arguments, CallInput, CallPlan, choose_routine, plan_call};
+pub(crate) use condition::{Condition, Order};
 pub(super) use read::output_name;
-pub(crate) use read::{Condition, Order, Qualifier, ReadNode, Root, Source, plan_read};
+pub(crate) use read::{Qualifier, ReadNode, Root, Source, plan_read};
 pub(crate) use write::{Returning, WriteKind, WritePlan, WriteRequest, plan_write};
 
 /// The main thing a statement does.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::read::{Condition, ReadNode, expand_star, root_conditions};
+use super::condition::{Condition, root_conditions};
+use super::read::{ReadNode, expand_star};
 use crate::rest::body::Payload;
 use crate::rest::error::RestError;
 use crate::rest::parse::ast::{Operation, QuantOp, Query};
