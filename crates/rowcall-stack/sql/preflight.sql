@@ -22,17 +22,20 @@ select current_setting('server_version_num')::int as version_number,
        ) as may_replicate,
        pg_catalog.has_database_privilege(current_database(), 'create') as may_create_schemas,
        array(
-         select w.name from unnest(array['auth', 'extensions', 'realtime']) as w(name)
+         select w.name from unnest(array['auth', 'extensions', 'realtime']) with ordinality as w(name, place)
           where pg_catalog.to_regnamespace(w.name) is null
+          order by w.place
        ) as missing_schemas,
        array(
-         select w.name from unnest(array['anon', 'authenticated', 'service_role', 'authenticator']) as w(name)
+         select w.name from unnest(array['anon', 'authenticated', 'service_role', 'authenticator']) with ordinality as w(name, place)
           where not exists (select from pg_catalog.pg_roles p where p.rolname = w.name)
+          order by w.place
        ) as missing_roles,
        array(
          select p.rolname::text from pg_catalog.pg_roles p
           where p.rolname in ('anon', 'authenticated', 'service_role')
             and not pg_catalog.pg_has_role(r.oid, p.oid, 'member')
+          order by p.rolname
        ) as foreign_roles
   from pg_catalog.pg_roles r
  where r.rolname = current_user
