@@ -22,7 +22,14 @@ pub(crate) fn all(filter: &[&str]) -> Result<()> {
             "cargo-nextest is not installed: using cargo test, which shows less (cargo install cargo-nextest)",
         );
         run(cargo()
-            .args(["test", "--workspace", "--lib", "--bins", "--tests"])
+            .args([
+                "test",
+                "--workspace",
+                "--lib",
+                "--bins",
+                "--tests",
+                "--no-fail-fast",
+            ])
             .args(filter))?;
     }
     if filter.is_empty() {
