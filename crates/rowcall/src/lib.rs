@@ -3,6 +3,7 @@
 //! Only this crate reads configuration and the environment, and only this crate knows which backend, runner and server
 //! there are. Everything else is handed what it needs.
 
+mod agents;
 pub mod api;
 pub mod cli;
 pub mod config;

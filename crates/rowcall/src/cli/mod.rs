@@ -1,5 +1,6 @@
 //! The command line.
 
+mod agent;
 pub(crate) mod app;
 mod calendar;
 mod client;
@@ -114,6 +115,9 @@ pub enum Command {
     /// The local apps: who handles which changes
     #[command(subcommand)]
     App(app::App),
+    /// The agents of apps: what handles tasks, and what clients start by name
+    #[command(subcommand)]
+    Agent(agent::Agent),
     /// The tasks
     #[command(subcommand)]
     Task(task::Task),
@@ -210,6 +214,7 @@ fn run(cli: Cli, env: Vec<(String, String)>) -> anyhow::Result<Exit> {
             Command::Calendar(calendar) => Box::pin(calendar.run(context)).await,
             Command::Permissions(permissions) => Box::pin(permissions.run(context)).await,
             Command::Key(key) => key.run(&context),
+            Command::Agent(agent) => agent.run(&context),
             Command::Workspace(workspace) => workspace.run(&context),
             Command::Machines(machines) => machines.run(&context).await,
             Command::Doctor(doctor) => Box::pin(doctor.run(context)).await,

@@ -2,6 +2,7 @@
 //!
 //! Every handler is described for OpenAPI beside itself; a test holds the document and the routes together.
 
+mod agents;
 mod apps;
 mod apps_process;
 mod calendar;
@@ -39,6 +40,7 @@ pub(super) fn routes() -> Routes {
         .merge(calendar::routes())
         .merge(ics::routes())
         .merge(apps::routes())
+        .merge(agents::routes())
         .merge(apps_process::routes())
         .merge(permissions::routes())
         .merge(workspaces::routes())
@@ -100,7 +102,7 @@ fn task_id(text: &str) -> Result<rowcall_core::TaskId, ApiError> {
         tasks_change::create, tasks_change::run, tasks_change::retry, tasks_change::release, tasks_change::cancel,
         calendar::list, calendar::get, calendar::run, calendar::skip, calendar::reschedule, calendar::bulk,
         ics::feed, ics::address,
-        apps::list, apps::get, apps::put, apps::remove, apps::enable, apps::disable, apps::agents,
+        apps::list, apps::get, apps::put, apps::remove, apps::enable, apps::disable, apps::agents, agents::put, agents::remove,
         apps_process::start, apps_process::stop, apps_process::restart, apps_process::logs,
         permissions::list, permissions::decide, permissions::reset, permissions::log,
         workspaces::list, workspaces::add, workspaces::remove, workspaces::threads, workspaces::add_thread,

@@ -172,6 +172,59 @@ async fn apps_are_managed() {
 }
 
 #[tokio::test]
+async fn agents_are_managed_one_by_one() {
+    let world = World::start().await;
+    let path = "/rowcall/v1/apps/demo/agents/other";
+    let prints = |text: &str| json!({ "command": "sh", "args": ["-c", format!("echo '{{\"said\":\"{text}\"}}'")] });
+    assert_eq!(world.put(path, As::Operator, &json!({})).await.0, 400);
+    assert_eq!(world.put(path, As::Operator, &prints("one")).await.0, 201);
+    assert_eq!(world.put(path, As::Operator, &prints("two")).await.0, 200);
+    let start = json!({ "raw_data": {}, "auto_run": true, "agent_name": "other", "workspace_slug": "default" });
+    let task = world.trigger(&start).await;
+    let row = world.db.becomes(task.parse().unwrap(), "completed").await;
+    assert_eq!(row.result, Some(json!({ "said": "two" })));
+    assert_eq!(world.delete(path, As::Operator).await.0, 200);
+    assert_eq!(world.delete(path, As::Operator).await.0, 404);
+    // From the command line as well; a running daemon takes it up by itself.
+    world
+        .cli_ok(&[
+            "agent",
+            "add",
+            "demo",
+            "third",
+            "--timeout",
+            "60",
+            "--",
+            "sh",
+            "-c",
+            "echo '{\"said\":3}'",
+        ])
+        .await;
+    let list = world.cli_ok(&["agent", "list"]).await;
+    assert!(
+        list.lines()
+            .any(|line| line.contains("third") && line.contains("60 s")),
+        "{list}"
+    );
+    let mut start = start;
+    start["agent_name"] = json!("third");
+    let task = world.trigger(&start).await;
+    let row = world.db.becomes(task.parse().unwrap(), "completed").await;
+    assert_eq!(row.result, Some(json!({ "said": 3 })));
+    world.cli_ok(&["agent", "remove", "demo", "third"]).await;
+    let (_, agents) = world.get("/rowcall/v1/agents", As::Operator).await;
+    assert_eq!(agents["agents"].as_array().unwrap().len(), 1, "{agents}");
+    assert!(
+        !world
+            .cli(&["agent", "remove", "demo", "third"])
+            .await
+            .status
+            .success()
+    );
+    world.daemon.stop().await;
+}
+
+#[tokio::test]
 async fn workspaces_and_threads_are_managed() {
     let world = World::start().await;
     let (status, _) = world
