@@ -8,6 +8,7 @@ mod inserts;
 mod latency;
 mod machine;
 mod numbers;
+mod queue;
 mod report;
 mod server;
 mod system;
@@ -49,6 +50,9 @@ enum Command {
     Idle(idle::Options),
     /// Inserts per second into a captured table, beside one that is not
     Inserts(inserts::Options),
+    /// Queues: jobs per second, wake-up latency, and what triggers cost senders
+    #[command(subcommand)]
+    Queue(queue::Part),
     /// Memory of an idle daemon, and how long its start takes
     Footprint(footprint::Options),
     /// Requests per second of the local API, beside bare axum and bare SQL, and memory after many of them
@@ -94,6 +98,7 @@ fn run(cli: Cli) -> Result<()> {
             Command::Latency(options) => Box::pin(latency::run(&place, &options)).await,
             Command::Idle(options) => Box::pin(idle::run(&place, &options)).await,
             Command::Inserts(options) => Box::pin(inserts::run(&place, &options)).await,
+            Command::Queue(part) => Box::pin(queue::run(&place, &part)).await,
             Command::Footprint(options) => Box::pin(footprint::run(&place, &options)).await,
             Command::Api(options) => Box::pin(api::run(&place, &options)).await,
         }

@@ -3,7 +3,7 @@
 mod graphile;
 mod pgmq;
 mod rowcall;
-mod window;
+pub(crate) mod window;
 
 use anyhow::Result;
 use clap::Args;

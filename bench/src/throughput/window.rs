@@ -16,24 +16,24 @@ use crate::{
 };
 
 /// A run that takes longer is broken.
-pub(super) const RUN_LIMIT: Duration = Duration::from_mins(5);
+pub(crate) const RUN_LIMIT: Duration = Duration::from_mins(5);
 /// How often the database is asked, once the last handler has started, whether everything is written.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// What one run measured.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Measured {
-    pub(super) per_second: f64,
-    pub(super) postgres_us: f64,
-    pub(super) worker_us: f64,
-    pub(super) statements: f64,
-    pub(super) wal_bytes: f64,
+pub(crate) struct Measured {
+    pub(crate) per_second: f64,
+    pub(crate) postgres_us: f64,
+    pub(crate) worker_us: f64,
+    pub(crate) statements: f64,
+    pub(crate) wal_bytes: f64,
     /// Processors that somebody else kept busy.
-    pub(super) others: f64,
+    pub(crate) others: f64,
 }
 
 /// A stretch under way.
-pub(super) struct Window {
+pub(crate) struct Window {
     statements: i64,
     wal: i64,
     worker: (Worker, Duration),
@@ -44,7 +44,7 @@ pub(super) struct Window {
 
 impl Window {
     /// Begins it.
-    pub(super) async fn open(server: &Server, database: &str, worker: Worker) -> Result<Self> {
+    pub(crate) async fn open(server: &Server, database: &str, worker: Worker) -> Result<Self> {
         let start = Instant::now();
         let postgres = PostgresCpu::read(server.postmaster()?)?;
         let cpu = worker.cpu()?;
@@ -60,7 +60,7 @@ impl Window {
     }
 
     /// Ends it: now. `extra` statements were the benchmark's own.
-    pub(super) async fn close(
+    pub(crate) async fn close(
         self,
         server: &Server,
         database: &str,
@@ -88,7 +88,7 @@ impl Window {
 }
 
 /// Asks until nothing is unfinished; says how often it asked. `unfinished` is a query for one truth value.
-pub(super) async fn until_finished(client: &Client, unfinished: &str) -> Result<i64> {
+pub(crate) async fn until_finished(client: &Client, unfinished: &str) -> Result<i64> {
     let statement = client.prepare(unfinished).await?;
     let start = Instant::now();
     let mut looks = 0;
@@ -106,7 +106,7 @@ pub(super) async fn until_finished(client: &Client, unfinished: &str) -> Result<
 
 /// Counts handlers that have started.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     tasks: u32,
     started: AtomicU32,
     first: Notify,
@@ -114,7 +114,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(tasks: u32) -> Self {
+    pub(crate) fn new(tasks: u32) -> Self {
         Self {
             tasks,
             started: AtomicU32::new(0),
@@ -124,7 +124,7 @@ impl Progress {
     }
 
     /// Some more have started.
-    pub(super) fn add(&self, count: u32) {
+    pub(crate) fn add(&self, count: u32) {
         if count == 0 {
             return;
         }
@@ -138,12 +138,12 @@ impl Progress {
     }
 
     /// Waits for the first one.
-    pub(super) async fn first(&self) -> Result<()> {
+    pub(crate) async fn first(&self) -> Result<()> {
         Ok(tokio::time::timeout(RUN_LIMIT, self.first.notified()).await?)
     }
 
     /// Waits for the last one.
-    pub(super) async fn last(&self) -> Result<()> {
+    pub(crate) async fn last(&self) -> Result<()> {
         Ok(tokio::time::timeout(RUN_LIMIT, self.last.notified()).await?)
     }
 }

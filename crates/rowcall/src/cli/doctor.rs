@@ -2,6 +2,7 @@
 
 mod checks;
 mod database;
+mod queues;
 
 use clap::Args;
 use serde::Serialize;

@@ -29,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "rowcall-bench",
         &[
             "rowcall-core",
+            "rowcall-realtime",
             "rowcall-engine",
             "rowcall-backend",
             "rowcall-stack",

@@ -3,11 +3,12 @@
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use rowcall_core::{MachineId, Task};
+use rowcall_core::{Clock, MachineId, Task};
+use rowcall_realtime::client::Client;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Failure, Worker,
+    Channel, Failure, Worker,
     job::{Job, JobError},
 };
 use crate::queue::{
@@ -15,6 +16,7 @@ use crate::queue::{
     database::Database,
     error::QueueError,
     name::{QueueName, QueueNameError},
+    realtime::Broadcast,
     signals::SignalOptions,
     spec::QueueSpec,
 };
@@ -40,6 +42,7 @@ pub struct WorkerBuilder {
     grace: Duration,
     signals: SignalOptions,
     options: QueueOptions,
+    channel: Option<Channel>,
     on_error: Option<OnError>,
 }
 
@@ -53,6 +56,7 @@ impl Default for WorkerBuilder {
             grace: DEFAULT_GRACE,
             signals: SignalOptions::default(),
             options: QueueOptions::default(),
+            channel: None,
             on_error: None,
         }
     }
@@ -146,6 +150,19 @@ impl WorkerBuilder {
         Self { signals, ..self }
     }
 
+    /// Wakes the worker over a Realtime channel instead of by the database, and shows there what it does: *busy* before a
+    /// handler runs, *idle* after the last one. Whoever made the client runs its driver.
+    pub fn realtime(self, client: Client, broadcast: Broadcast, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            channel: Some(Channel {
+                client,
+                broadcast,
+                clock,
+            }),
+            ..self
+        }
+    }
+
     /// How the worker connects.
     pub fn options(self, options: QueueOptions) -> Self {
         Self { options, ..self }
@@ -186,6 +203,7 @@ impl WorkerBuilder {
             concurrency: self.concurrency,
             grace: self.grace,
             signals: self.signals,
+            channel: self.channel,
             on_error: self.on_error,
         })
     }

@@ -2,17 +2,19 @@
 
 mod builder;
 mod job;
+mod presence;
 mod run;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use rowcall_core::{MachineId, TableName};
+use rowcall_core::{Clock, MachineId, TableName};
+use rowcall_realtime::client::Client;
 
 pub use builder::{QueueBuilder, WorkerBuilder};
 pub use job::{Job, JobError};
 
 use self::builder::{Handler, OnError};
-use super::{backend::QueueBackend, name::QueueName, signals::SignalOptions};
+use super::{backend::QueueBackend, name::QueueName, realtime::Broadcast, signals::SignalOptions};
 
 /// Runs handlers on the messages of queues.
 ///
@@ -55,7 +57,15 @@ pub struct Worker {
     concurrency: u32,
     grace: Duration,
     signals: SignalOptions,
+    channel: Option<Channel>,
     on_error: Option<OnError>,
+}
+
+/// The Realtime channel of a worker, and the clock by which it says since when it works.
+struct Channel {
+    client: Client,
+    broadcast: Broadcast,
+    clock: Arc<dyn Clock>,
 }
 
 impl std::fmt::Debug for Worker {

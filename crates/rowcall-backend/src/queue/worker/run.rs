@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Worker, job::JobError};
+use super::{Failure, Worker, job::JobError, presence::Seen};
 use crate::queue::signals::QueueSignals;
 
 /// After an error of the database.
@@ -44,6 +44,7 @@ struct Loop<'a> {
     tasks: JoinSet<Result<(), JobError>>,
     running: HashMap<Id, Running>,
     settlements: Vec<Settlement>,
+    seen: Option<Seen<'a>>,
     /// Whether messages may be there.
     hungry: bool,
 }
@@ -52,7 +53,16 @@ impl Worker {
     /// Runs until `stop` is canceled: then no more messages are read, running handlers get the grace period, and what is not
     /// done after it is given back to its queue. Errors of the database are waited out.
     pub async fn run(&self, stop: CancellationToken) {
-        let source = QueueSignals::new(self.backend.clone(), self.signals);
+        let (backend, options) = (self.backend.clone(), self.signals);
+        let source = match &self.channel {
+            Some(channel) => QueueSignals::realtime(
+                backend,
+                options,
+                channel.client.clone(),
+                channel.broadcast.clone(),
+            ),
+            None => QueueSignals::new(backend, options),
+        };
         let mut signals = source.signals();
         let lease = self.backend.lease_policy();
         let mut work = Loop {
@@ -72,6 +82,10 @@ impl Worker {
             tasks: JoinSet::new(),
             running: HashMap::new(),
             settlements: Vec::new(),
+            seen: self.channel.as_ref().map(|channel| {
+                let clock = Arc::clone(&channel.clock);
+                Seen::new(self.machine.as_str(), &source, &self.backend, clock)
+            }),
             hungry: true,
         };
         let mut heartbeat = interval_at(Instant::now() + lease.renew_every, lease.renew_every);
@@ -167,6 +181,9 @@ impl Loop<'_> {
             unreachable!("only queues with handlers are claimed");
         };
         let (handler, queue) = (Arc::clone(handler), queue.clone());
+        if let Some(seen) = &mut self.seen {
+            seen.begin(lease.key());
+        }
         let handle = self.tasks.spawn(async move { handler(queue, task).await });
         self.running.insert(handle.id(), Running { lease, handle });
     }
@@ -187,7 +204,11 @@ impl Loop<'_> {
             }
             // Aborted, because its lease was lost: nothing to settle.
             Err(error) => {
-                self.running.remove(&error.id());
+                if let (Some(running), Some(seen)) =
+                    (self.running.remove(&error.id()), &mut self.seen)
+                {
+                    seen.end(running.lease.key());
+                }
                 return;
             }
         };
@@ -195,6 +216,9 @@ impl Loop<'_> {
             return;
         };
         let lease = running.lease.into_key();
+        if let Some(seen) = &mut self.seen {
+            seen.end(&lease);
+        }
         let verdict = match result {
             Ok(()) => Verdict::Completed(Payload::empty_object()),
             Err(error) => {

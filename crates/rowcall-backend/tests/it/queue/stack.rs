@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream::BoxStream};
 use rowcall_backend::queue::{
-    Broadcast, QueueBackend, QueueSignals, QueueSpec, SignalOptions,
+    Broadcast, Job, JobError, QueueBackend, QueueSignals, QueueSpec, SignalOptions, Worker,
     presence::{PresenceBook, Status},
 };
 use rowcall_core::{Clock as _, Signal, ports::SignalSource as _};
@@ -334,4 +334,57 @@ async fn a1_a2_the_data_api_speaks_as_supabases_does() {
     assert!((401..=403).contains(&status), "{status} {refused}");
     let (_, listed) = project.rpc("list_queues", json!({}), service).await;
     assert_eq!(listed["queues"][0]["queue_name"], "in-box");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b3_b8_a_typed_worker_is_woken_and_seen_over_realtime() {
+    let project = Project::start().await;
+    let client = project.db.connect().await;
+    client
+        .batch_execute("select pgmq_public.create_queue('typed')")
+        .await
+        .unwrap();
+    let observer = project
+        .realtime()
+        .join(ChannelSpec::new("aimq:jobs").presence("watching"))
+        .await
+        .unwrap();
+    let (started, mut starts) = tokio::sync::mpsc::channel(4);
+    let (go, gate) = tokio::sync::watch::channel(false);
+    let worker = Worker::builder()
+        .queue("typed")
+        .handler(move |job: Job<serde_json::Value>| {
+            let (started, mut gate) = (started.clone(), gate.clone());
+            async move {
+                started.send(job.id).await.map_err(|_| "nobody waits")?;
+                gate.wait_for(|go| *go).await.map_err(|_| "gone")?;
+                Ok::<(), JobError>(())
+            }
+        })
+        .name("typed-1")
+        .signals(RARE)
+        .realtime(
+            project.realtime(),
+            Broadcast::default(),
+            Arc::new(SystemClock),
+        )
+        .connect(&project.db.url())
+        .await
+        .unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let stopped = stop.clone();
+    let running = tokio::spawn(async move { worker.run(stopped).await });
+    let idle = seen(&observer, |meta| meta["worker"] == "typed-1").await;
+    assert_eq!(idle["status"], "idle");
+    client
+        .batch_execute("select pgmq.send('typed', '{}'::jsonb)")
+        .await
+        .unwrap();
+    assert_eq!(timeout(PATIENCE, starts.recv()).await.unwrap(), Some(1));
+    let busy = seen(&observer, |meta| meta["status"] == "busy").await;
+    assert_eq!(busy["current_job"], json!(1));
+    go.send_replace(true);
+    seen(&observer, |meta| meta["status"] == "idle").await;
+    stop.cancel();
+    running.await.unwrap();
 }

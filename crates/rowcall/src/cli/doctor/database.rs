@@ -51,6 +51,7 @@ pub(super) async fn look(url: &str, context: &Context) -> Vec<Finding> {
             findings.extend(captures(&client, &app).await);
         }
     }
+    findings.extend(super::queues::look(url, context).await);
     findings.extend(attention(&client, context.config.engine.max_attempts).await);
     findings
 }

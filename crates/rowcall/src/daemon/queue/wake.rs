@@ -143,3 +143,32 @@ impl Wakes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b1_realtime_is_on_where_url_and_key_are_there_and_off_otherwise() {
+        let by = |url: &str, key: &str, wake| {
+            let mut worker = Worker {
+                wake,
+                ..Worker::default()
+            };
+            worker.realtime.url = url.to_owned();
+            worker.realtime.key = key.to_owned();
+            choose(&worker, None, false)
+        };
+        let on = by("http://x", "k", WakeBy::Auto);
+        assert_eq!(on.broadcast, Some(Broadcast::default()));
+        assert!(on.project.is_some());
+        for (url, key) in [("", "k"), ("http://x", ""), ("", "")] {
+            let off = by(url, key, WakeBy::Auto);
+            assert!(off.project.is_none() && off.broadcast.is_none() && off.listen);
+        }
+        for wake in [WakeBy::Direct, WakeBy::Poll] {
+            assert!(by("http://x", "k", wake).project.is_none());
+        }
+        assert!(!by("", "", WakeBy::Poll).listen);
+    }
+}

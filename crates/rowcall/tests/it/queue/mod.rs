@@ -1,8 +1,10 @@
 //! Queues with the built binary: `rowcall worker`, `rowcall queue`, and `[worker]` in a daemon. Named after the requirements of
 //! `docs/queues.md` where they show one.
 
+mod chaos;
 mod commands;
 mod daemon;
+mod documented;
 mod interop;
 mod realtime;
 mod worker;

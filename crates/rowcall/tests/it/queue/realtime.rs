@@ -109,6 +109,14 @@ async fn b1_b2_b3_b8_b9_a_project_in_the_environment_wakes_and_shows_the_worker(
     place.rows("pgmq.a_jobs", 1, &worker).await;
     worker.stop().await;
     seen(&observer, |all| all.iter().all(|one| one["worker"] != "w1")).await;
+    // One that is killed leaves as soon as its socket is gone.
+    let mut worker = place
+        .worker_with(&["worker", "--queue", "jobs", "--", "cat"], &env)
+        .await;
+    seen(&observer, |all| all.iter().any(|one| one["worker"] == "w1")).await;
+    worker.signal(nix::sys::signal::Signal::SIGKILL);
+    worker.ended().await;
+    seen(&observer, |all| all.iter().all(|one| one["worker"] != "w1")).await;
     stack.shutdown().await;
 }
 

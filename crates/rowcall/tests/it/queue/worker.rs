@@ -7,7 +7,7 @@ use super::{Place, example, stderr};
 use crate::support::until;
 
 #[tokio::test]
-async fn a1_a9_a_warm_worker_handles_two_queues() {
+async fn a1_a_warm_worker_handles_two_queues() {
     let place = Place::new().await;
     for queue in ["incoming-messages", "Second"] {
         place.done(&["queue", "create", queue]).await;
@@ -311,7 +311,7 @@ async fn b7_a_delayed_message_is_handled_at_its_time() {
 }
 
 #[tokio::test]
-async fn an_http_service_handles_messages() {
+async fn a9_an_http_service_gets_the_message_and_what_it_belongs_to() {
     use axum::{Json, Router, http::StatusCode, routing::post};
     let seen = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
     let told = std::sync::Arc::clone(&seen);
@@ -354,7 +354,9 @@ async fn an_http_service_handles_messages() {
             &[("SERVICE_TOKEN", "t0ken")],
         )
         .await;
-    place.done(&["queue", "send", "web", r#"{"n": 1}"#]).await;
+    place
+        .done(&["queue", "send", "web", r#"{"n": 1, "thread_id": "t7"}"#])
+        .await;
     place.rows("pgmq.a_web", 1, &worker).await;
     place
         .done(&["queue", "send", "web", r#"{"bad": true}"#])
@@ -371,8 +373,17 @@ async fn an_http_service_handles_messages() {
     assert_eq!(authorized.as_deref(), Some("Bearer t0ken"));
     assert_eq!(
         (&task["raw_data"], &task["key"]["queue"], &task["attempt"]),
-        (&json!({ "n": 1 }), &json!("web"), &json!(1))
+        (
+            &json!({ "n": 1, "thread_id": "t7" }),
+            &json!("web"),
+            &json!(1)
+        )
     );
+    assert_eq!(
+        (&task["key"]["msg_id"], &task["agent"], &task["app"]),
+        (&json!(1), &json!("web"), &json!("worker"))
+    );
+    assert!(task["machine_id"].is_string() && task["idempotency_key"].is_string());
     assert!(!worker.log().contains("t0ken"));
     worker.stop().await;
 }
