@@ -8,6 +8,7 @@
 mod answer;
 mod call;
 mod condition;
+mod join;
 mod read;
 mod write;
 
