@@ -8,6 +8,7 @@ mod inserts;
 mod latency;
 mod machine;
 mod numbers;
+mod project;
 mod queue;
 mod report;
 mod server;
@@ -50,6 +51,8 @@ enum Command {
     Idle(idle::Options),
     /// Inserts per second into a captured table, beside one that is not
     Inserts(inserts::Options),
+    /// From a task's commit to the runner's start over REST and Realtime, and with Realtime down
+    Project(project::Options),
     /// Queues: jobs per second, wake-up latency, and what triggers cost senders
     #[command(subcommand)]
     Queue(queue::Part),
@@ -98,6 +101,7 @@ fn run(cli: Cli) -> Result<()> {
             Command::Latency(options) => Box::pin(latency::run(&place, &options)).await,
             Command::Idle(options) => Box::pin(idle::run(&place, &options)).await,
             Command::Inserts(options) => Box::pin(inserts::run(&place, &options)).await,
+            Command::Project(options) => Box::pin(project::run(&place, &options)).await,
             Command::Queue(part) => Box::pin(queue::run(&place, &part)).await,
             Command::Footprint(options) => Box::pin(footprint::run(&place, &options)).await,
             Command::Api(options) => Box::pin(api::run(&place, &options)).await,

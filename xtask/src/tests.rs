@@ -10,6 +10,9 @@ use crate::{
 /// The environment variable that makes the chaos test as large as the project's promise.
 const CHAOS_FULL: &str = "ROWCALL_CHAOS_FULL";
 
+/// The same for the test with bad wires between daemons and a project.
+const CHAOS_PROXY_FULL: &str = "ROWCALL_CHAOS_PROXY_FULL";
+
 /// Sets up what the tests need and runs all of them, or those whose names contain `filter`.
 pub(crate) fn all(filter: &[&str]) -> Result<()> {
     clients::set_up()?;
@@ -36,6 +39,23 @@ pub(crate) fn all(filter: &[&str]) -> Result<()> {
         run(cargo().args(["test", "--workspace", "--doc"]))?;
     }
     Ok(())
+}
+
+/// The full run of daemons that reach a Supabase project over bad wires, in release mode: ten minutes, 5,000 tasks.
+pub(crate) fn chaos_proxy() -> Result<()> {
+    run(cargo()
+        .args([
+            "test",
+            "--release",
+            "-p",
+            "rowcall",
+            "--test",
+            "it",
+            "project::storm::",
+            "--",
+            "--nocapture",
+        ])
+        .env(CHAOS_PROXY_FULL, "1"))
 }
 
 /// The full fault run, in release mode.

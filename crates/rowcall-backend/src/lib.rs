@@ -8,6 +8,7 @@ pub mod memory;
 pub mod migrate;
 pub mod postgres;
 pub mod queue;
+pub mod setup;
 mod sql;
 pub mod supabase;
 

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod exit;
+pub mod management;
 pub mod output;
 pub mod secrets;
 pub mod system;

@@ -6,7 +6,7 @@
 use serde::Serialize;
 use tokio_postgres::{Client, Transaction};
 
-use super::{MigrateError, checksum};
+use super::{LOCK, MIGRATIONS, MigrateError, MigrateOptions, checksum};
 
 struct Published {
     /// As `to_regprocedure` reads it.
@@ -23,7 +23,7 @@ macro_rules! published {
     };
 }
 
-const PUBLISHED: [Published; 13] = published![
+const PUBLISHED: [Published; 14] = published![
     "rtx_fn_claim_task" "uuid, text",
     "rtx_fn_complete_task" "uuid, jsonb",
     "rtx_fn_fail_task" "uuid, text, text",
@@ -32,12 +32,55 @@ const PUBLISHED: [Published; 13] = published![
     "recover_stale_locks_custom" "text, integer",
     "get_publications_full" "",
     "rowcall_protocol" "",
+    "rowcall_examine" "jsonb",
     "rowcall_claim" "text, uuid[], integer, boolean, double precision",
     "rowcall_claim_next" "text, jsonb, integer, boolean, boolean, integer, boolean",
     "rowcall_lease" "text, jsonb, text",
     "rowcall_settle" "text, jsonb",
     "rowcall_maintain" "text, jsonb, double precision, integer, boolean",
 ];
+
+/// What a preparation is made of, for [`crate::setup`].
+pub(crate) struct Parts {
+    /// The advisory lock that one preparation at a time holds.
+    pub(crate) lock: i64,
+    /// In their order.
+    pub(crate) migrations: Vec<Part>,
+    /// In schema public.
+    pub(crate) functions: Vec<Part>,
+}
+
+/// A migration or a function.
+pub(crate) struct Part {
+    /// Of a migration.
+    pub(crate) version: i32,
+    /// The migration's name, or the function's signature.
+    pub(crate) name: &'static str,
+    pub(crate) checksum: String,
+    pub(crate) sql: &'static str,
+}
+
+impl MigrateOptions {
+    pub(crate) fn parts() -> Parts {
+        let migrations = MIGRATIONS.iter().map(|one| Part {
+            version: one.version,
+            name: one.name,
+            checksum: one.checksum(),
+            sql: one.sql,
+        });
+        let functions = PUBLISHED.iter().map(|one| Part {
+            version: 0,
+            name: one.signature,
+            checksum: checksum(one.sql),
+            sql: one.sql,
+        });
+        Parts {
+            lock: LOCK,
+            migrations: migrations.collect(),
+            functions: functions.collect(),
+        }
+    }
+}
 
 /// A published function and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

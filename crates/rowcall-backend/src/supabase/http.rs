@@ -63,6 +63,10 @@ impl Call {
         Self::new(Method::PATCH, path)
     }
 
+    pub(crate) fn delete(path: &[&str]) -> Self {
+        Self::new(Method::DELETE, path)
+    }
+
     /// A function of schema `public`, with its named arguments.
     pub(crate) fn rpc(function: &str, arguments: &impl Serialize) -> Self {
         Self::post(&["rest", "v1", "rpc", function])

@@ -10,6 +10,7 @@
 //!
 //! [`SupabaseBackend`] is the coordinator and may be used alone; [`SupabaseDriver::run`] keeps Realtime going beside it.
 
+mod activities;
 mod announce;
 mod batch;
 mod capture;
@@ -42,13 +43,14 @@ use rowcall_realtime::client::{Client, Config};
 use tokio::sync::watch;
 use url::Url;
 
+pub use activities::ActivityRows;
 pub use config::{DEFAULT_REQUEST_TIMEOUT, Identity, RealtimeOptions, SupabaseConfig};
 pub use driver::SupabaseDriver;
 pub use plan::Capture;
 pub use presence::{Load, Machine};
-pub use probe::{Project, TablePlan};
+pub use probe::{Examined, ExaminedTable, Project, TablePlan};
 pub use publications::Publication;
-pub use session::{TokenKeeper, UserTokens};
+pub use session::{TokenKeeper, UserTokens, sign_in};
 pub use wanted::Wanted;
 
 use crate::custom::{CustomConfig, LockApi};
@@ -65,6 +67,8 @@ use signals::Switchboard;
 struct Inner {
     config: SupabaseConfig,
     rest: Rest,
+    /// For requests in the name of somebody else than the session.
+    transport: Transport,
     session: Session,
     plans: Plans,
     memory: Memory,
@@ -147,7 +151,7 @@ impl SupabaseBackend {
             realtime = realtime.timing(timing.clone());
         }
         let (client, socket) = Client::new(realtime);
-        let rest = Rest::new(transport, session.clone());
+        let rest = Rest::new(transport.clone(), session.clone());
         let wanted = Wanted {
             apps: config.apps.clone(),
             selectors: config.selectors.clone(),
@@ -158,6 +162,7 @@ impl SupabaseBackend {
             plans: Plans::new(rest.clone(), wanted.tables(), custom.is_some()),
             wanted: watch::Sender::new(Arc::new(wanted)),
             rest,
+            transport,
             session,
             memory: Memory::default(),
             leases: Leases::default(),

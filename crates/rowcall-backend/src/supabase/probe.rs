@@ -1,10 +1,10 @@
 //! What a project has and what it lacks, for `doctor` and for people who choose tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 use rowcall_core::{SourceError, TableName};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ use super::{
     plan::Capture,
     publications::{Publication, publications},
 };
+use crate::sql::qualified;
 
 /// The publication that Realtime reads.
 const REALTIME: &str = "supabase_realtime";
@@ -44,6 +45,61 @@ pub struct Project {
     pub tables: BTreeMap<TableName, TablePlan>,
     /// How far the project's clock is ahead of ours, in whole seconds.
     pub clock_ahead: Option<i64>,
+    /// What only the database can tell; `None` when the project has no `rowcall_examine()`.
+    pub examined: Option<Examined>,
+}
+
+/// What the function `rowcall_examine` tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Examined {
+    /// The version of PostgreSQL.
+    pub version: String,
+    /// The database role that requests are made with.
+    pub role: Option<String>,
+    /// The longest statement that the role may run, as PostgreSQL writes it.
+    pub statement_timeout: Option<String>,
+    /// Whether `pg_cron` is installed.
+    pub cron: bool,
+    /// Whether the publication that Realtime reads is there.
+    pub publication: bool,
+    /// The tables that were asked for.
+    pub tables: BTreeMap<String, ExaminedTable>,
+}
+
+/// A table, as its database and the role that asks see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, read by name"
+)]
+pub struct ExaminedTable {
+    /// There is such a table.
+    pub exists: bool,
+    /// Realtime tells of its changes.
+    pub published: bool,
+    /// Old rows are told whole.
+    #[serde(deserialize_with = "null_is_false")]
+    pub replica_identity: bool,
+    /// Row level security is on.
+    #[serde(deserialize_with = "null_is_false")]
+    pub row_security: bool,
+    /// How many policies it has.
+    pub policies: u32,
+    /// The role may select.
+    pub readable: bool,
+    /// The role may update.
+    pub writable: bool,
+}
+
+fn null_is_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(false))
+}
+
+impl Examined {
+    /// What is known of a table.
+    pub fn table(&self, table: &TableName) -> Option<&ExaminedTable> {
+        self.tables.get(&qualified(table))
+    }
 }
 
 /// How a table's changes become tasks.
@@ -89,6 +145,7 @@ impl Inner {
         if plan.activities.is_some() {
             listened.insert(TableName::activities());
         }
+        let examined = self.examine(&listened).await?;
         let tables = listened
             .into_iter()
             .map(|table| {
@@ -114,7 +171,18 @@ impl Inner {
             publications,
             tables,
             clock_ahead,
+            examined,
         })
+    }
+
+    async fn examine(&self, tables: &BTreeSet<TableName>) -> Result<Option<Examined>, RestError> {
+        let names: Vec<String> = tables.iter().map(qualified).collect();
+        let call = Call::rpc("rowcall_examine", &json!({ "tables": names }));
+        match self.rest.fetch::<Examined>(&call).await {
+            Ok(examined) => Ok(Some(examined)),
+            Err(error) if error.is_missing_function() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// A claim of a task that does not exist is refused by the function, or by its absence.

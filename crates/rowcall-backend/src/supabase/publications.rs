@@ -43,6 +43,14 @@ pub(super) async fn publications(rest: &Rest) -> Result<Option<Vec<Publication>>
     }
 }
 
+impl Publication {
+    /// Reads what `get_publications_full()` gave; nothing of what cannot be read.
+    pub fn read_all(json: &str) -> Vec<Self> {
+        let wire: Option<Option<Vec<Wire>>> = serde_json::from_str(json).ok();
+        read(wire.flatten().unwrap_or_default())
+    }
+}
+
 fn read(wire: Vec<Wire>) -> Vec<Publication> {
     let publications = wire.into_iter().filter_map(|one| {
         let tables = one.tables.unwrap_or_default().into_iter();

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use rowcall_core::Clock;
+use reqwest::StatusCode;
+use rowcall_core::{Clock, ErrorClass, SourceError};
 use rowcall_realtime::client::{TokenError, TokenSource};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -174,11 +175,6 @@ impl Session {
     }
 
     async fn buy(&self, refresh: &SecretString) -> Result<UserTokens, RestError> {
-        #[derive(Deserialize)]
-        struct Bought {
-            access_token: SecretString,
-            refresh_token: Option<SecretString>,
-        }
         let call = Call::post(&["auth", "v1", "token"])
             .query("grant_type", "refresh_token")
             .json(&json!({"refresh_token": refresh.expose_secret()}));
@@ -193,10 +189,56 @@ impl Session {
             }
             Err(error) => return Err(error),
         };
-        Ok(UserTokens {
+        Ok(bought.into())
+    }
+}
+
+/// What the project answers when it gives tokens.
+#[derive(Deserialize)]
+struct Bought {
+    access_token: SecretString,
+    refresh_token: Option<SecretString>,
+}
+
+impl From<Bought> for UserTokens {
+    fn from(bought: Bought) -> Self {
+        Self {
             access: bought.access_token,
             refresh: bought.refresh_token,
-        })
+        }
+    }
+}
+
+/// Signs a user in to a project with a password.
+///
+/// # Errors
+/// When the URL is of no use, the project cannot be reached, or it does not know the user with this password.
+pub async fn sign_in(
+    url: &str,
+    key: &SecretString,
+    email: &str,
+    password: &SecretString,
+) -> Result<UserTokens, SourceError> {
+    const WHAT: &str = "sign the user in";
+    let base = url::Url::parse(url).map_err(|error| {
+        let message = format!("the project URL {url:?} cannot be used: {error}");
+        SourceError::new(ErrorClass::Permanent, message)
+    })?;
+    let transport = Transport::new(base, key.clone(), super::DEFAULT_REQUEST_TIMEOUT)
+        .map_err(|error| error.during(WHAT))?;
+    let call = Call::post(&["auth", "v1", "token"])
+        .query("grant_type", "password")
+        .json(&json!({"email": email, "password": password.expose_secret()}));
+    let answer = transport.send(&call, None).await;
+    match answer.and_then(|answer| answer.read::<Bought>()) {
+        Ok(bought) => Ok(bought.into()),
+        Err(RestError::Refused {
+            status, message, ..
+        }) if status == StatusCode::BAD_REQUEST => {
+            let message = format!("the project does not sign {email} in: {message}");
+            Err(SourceError::new(ErrorClass::Unauthorized, message))
+        }
+        Err(error) => Err(error.during(WHAT)),
     }
 }
 

@@ -5,8 +5,10 @@
 
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
+use anyhow::Context as _;
 use axum::http::StatusCode;
 use deadpool::managed;
+use rowcall_backend::{SupabaseBackend, supabase::ActivityRows};
 use serde_json::value::RawValue;
 use tokio_postgres::{Client, Statement, error::SqlState, types::ToSql};
 use uuid::Uuid;
@@ -95,8 +97,13 @@ impl managed::Manager for Opener {
 
 /// The table of activities.
 pub(super) struct Activities {
-    /// None where the tasks are in a project that is reached over HTTP.
-    pool: Option<managed::Pool<Opener>>,
+    at: At,
+}
+
+/// Where it is.
+enum At {
+    Database(managed::Pool<Opener>),
+    Project(SupabaseBackend),
 }
 
 impl std::fmt::Debug for Activities {
@@ -115,10 +122,15 @@ enum Missed {
 }
 
 impl Activities {
-    pub(super) fn new(url: Option<&str>) -> anyhow::Result<Self> {
-        let Some(url) = url else {
-            return Ok(Self { pool: None });
-        };
+    pub(super) fn new(
+        url: Option<&str>,
+        project: Option<&SupabaseBackend>,
+    ) -> anyhow::Result<Self> {
+        if let Some(project) = project {
+            let at = At::Project(project.clone());
+            return Ok(Self { at });
+        }
+        let url = url.context("a daemon without a project has a database")?;
         let opener = Opener {
             url: url.to_owned(),
         };
@@ -128,7 +140,9 @@ impl Activities {
             .wait_timeout(Some(CONNECT_LIMIT))
             .create_timeout(Some(CONNECT_LIMIT))
             .build()?;
-        Ok(Self { pool: Some(pool) })
+        Ok(Self {
+            at: At::Database(pool),
+        })
     }
 
     /// Adds an activity.
@@ -137,7 +151,10 @@ impl Activities {
         user: Option<&UserClaims>,
         raw_data: &str,
     ) -> Result<Box<RawValue>, ApiError> {
-        let rows = self.query(user, &INSERT, &[&raw_data]).await?;
+        let rows = match &self.at {
+            At::Database(_) => self.query(user, &INSERT, &[&raw_data]).await?,
+            At::Project(project) => rows_of(project, user).insert(&json_text(raw_data)?).await?,
+        };
         rows.into_iter()
             .next()
             .ok_or_else(|| ApiError::internal("an insert returned no row"))
@@ -151,7 +168,10 @@ impl Activities {
         limit: i64,
         offset: i64,
     ) -> Result<Vec<Box<RawValue>>, ApiError> {
-        self.query(user, &LIST, &[&status, &limit, &offset]).await
+        match &self.at {
+            At::Database(_) => self.query(user, &LIST, &[&status, &limit, &offset]).await,
+            At::Project(project) => Ok(rows_of(project, user).list(status, limit, offset).await?),
+        }
     }
 
     /// One activity.
@@ -160,7 +180,11 @@ impl Activities {
         user: Option<&UserClaims>,
         id: Uuid,
     ) -> Result<Option<Box<RawValue>>, ApiError> {
-        Ok(self.query(user, &GET, &[&id]).await?.into_iter().next())
+        let rows = match &self.at {
+            At::Database(_) => self.query(user, &GET, &[&id]).await?,
+            At::Project(project) => rows_of(project, user).get(id).await?,
+        };
+        Ok(rows.into_iter().next())
     }
 
     /// Changes the columns that `changes`, a JSON object, names.
@@ -170,7 +194,13 @@ impl Activities {
         id: Uuid,
         changes: &str,
     ) -> Result<Box<RawValue>, ApiError> {
-        let rows = self.query(user, &UPDATE, &[&id, &changes]).await?;
+        let rows = match &self.at {
+            At::Database(_) => self.query(user, &UPDATE, &[&id, &changes]).await?,
+            At::Project(project) => {
+                let changes = json_text(changes)?;
+                rows_of(project, user).update(id, &changes).await?
+            }
+        };
         match rows.into_iter().next() {
             Some(row) => Ok(row),
             None => Err(self.missed(user, id).await?.into()),
@@ -179,7 +209,11 @@ impl Activities {
 
     /// Removes an activity.
     pub(super) async fn delete(&self, user: Option<&UserClaims>, id: Uuid) -> Result<(), ApiError> {
-        if self.texts(user, &DELETE, &[&id]).await?.is_empty() {
+        let none = match &self.at {
+            At::Database(_) => self.texts(user, &DELETE, &[&id]).await?.is_empty(),
+            At::Project(project) => rows_of(project, user).delete(id).await?.is_empty(),
+        };
+        if none {
             return Err(self.missed(user, id).await?.into());
         }
         Ok(())
@@ -193,6 +227,13 @@ impl Activities {
         table: &str,
         key: &str,
     ) -> Result<(), ApiError> {
+        if let At::Project(project) = &self.at {
+            let (raw_data, key) = (json_text(raw_data)?, json_text(key)?);
+            rows_of(project, None)
+                .start(id, &raw_data, table, &key)
+                .await?;
+            return Ok(());
+        }
         self.texts(None, &START, &[&id, &raw_data, &table, &key])
             .await?;
         Ok(())
@@ -200,6 +241,10 @@ impl Activities {
 
     /// Hands a task that waits for a person to its agent; whether it still waited.
     pub(super) async fn assign(&self, id: Uuid, table: &str) -> Result<bool, ApiError> {
+        if let At::Project(project) = &self.at {
+            let table = table.parse().map_err(ApiError::internal)?;
+            return Ok(rows_of(project, None).assign(id, &table).await?);
+        }
         Ok(!self.texts(None, &ASSIGN, &[&id, &table]).await?.is_empty())
     }
 
@@ -224,16 +269,6 @@ impl Activities {
             .collect()
     }
 
-    fn pool(&self) -> Result<&managed::Pool<Opener>, ApiError> {
-        self.pool.as_ref().ok_or_else(|| {
-            ApiError::new(
-                StatusCode::NOT_IMPLEMENTED,
-                "NOT_SUPPORTED",
-                "This daemon reaches its tasks over HTTP only: read and write activities with the project's own client, at the URL and key of /sdk/database/config",
-            )
-        })
-    }
-
     /// The first column of all rows, which is a text in every statement here.
     async fn texts(
         &self,
@@ -241,7 +276,10 @@ impl Activities {
         sql: &'static LazyLock<String>,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<String>, ApiError> {
-        let mut session = self.pool()?.get().await.map_err(no_connection)?;
+        let At::Database(pool) = &self.at else {
+            return Err(ApiError::internal("statements need a database"));
+        };
+        let mut session = pool.get().await.map_err(no_connection)?;
         let work = session.run(user, sql.as_str(), parameters);
         // The server cancels first; whoever waits longer waits for the network.
         match tokio::time::timeout(STATEMENT_LIMIT + CONNECT_LIMIT, work).await {
@@ -257,6 +295,15 @@ impl Activities {
             }
         }
     }
+}
+
+/// The rows of a project, with the rights of a user where there is one.
+fn rows_of<'a>(project: &'a SupabaseBackend, user: Option<&'a UserClaims>) -> ActivityRows<'a> {
+    project.activities(user.map(|user| user.token.as_secret()))
+}
+
+fn json_text(text: &str) -> Result<Box<RawValue>, ApiError> {
+    RawValue::from_string(text.to_owned()).map_err(ApiError::internal)
 }
 
 impl Session {

@@ -144,7 +144,7 @@ impl Api {
                 // What is known not to exist is said to everybody: a random uuid tells nothing.
                 if self
                     .backend()
-                    .inspect(&Self::activity_ref(task.clone()))
+                    .inspect(&self.task_ref(task).await?)
                     .await?
                     .is_none()
                 {
@@ -173,7 +173,7 @@ impl Api {
         report: Report,
         may_claim: bool,
     ) -> Result<ReportReply, ApiError> {
-        let reference = Self::activity_ref(task.clone());
+        let reference = self.task_ref(task).await?;
         let mut reply = self.engine().report(task, attempt, report.clone()).await?;
         let waits = matches!(
             reply,

@@ -103,7 +103,10 @@ impl Api {
             directory: Directories::new(store, Arc::clone(&parts.clock), Arc::clone(&parts.ids))?,
             broker: Broker::new(parts.policy.clone(), parts.config.permission_timeout.0),
             session: Session::create(&parts.addresses.data_dir, feed)?,
-            activities: Activities::new(parts.addresses.database_url.as_deref())?,
+            activities: Activities::new(
+                parts.addresses.database_url.as_deref(),
+                parts.backend.over_http(),
+            )?,
             user_tokens: UserTokens::default(),
             task_tokens: TaskTokens::load(store)?,
             outside: Outside::default(),
@@ -221,6 +224,11 @@ impl Api {
 
     pub(super) fn uuid(&self) -> uuid::Uuid {
         self.0.parts.ids.uuid()
+    }
+
+    /// The task that an id means, wherever it is.
+    pub(super) async fn task_ref(&self, id: &TaskId) -> Result<TaskRef, ApiError> {
+        Ok(self.0.parts.backend.find(id).await?)
     }
 
     /// A task of `rtx_activities` by its id.

@@ -10,6 +10,7 @@ use rowcall_stack::auth::Keys;
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
+use crate::config::Secret;
 
 /// The longest token taken, in bytes.
 pub(super) const MAX_TOKEN: usize = 16 * 1024;
@@ -27,6 +28,8 @@ pub(super) struct UserClaims {
     pub role: String,
     /// `request.jwt.claims`.
     pub claims: String,
+    /// The token itself, for requests over HTTP in the user's name.
+    pub token: Secret,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +74,7 @@ impl UserTokens {
         let user = UserClaims {
             role: role.to_owned(),
             claims: Value::Object(claims.clone()).to_string(),
+            token: token.to_owned().into(),
         };
         let expires = claims.get("exp").and_then(Value::as_i64);
         let mut held = self.0.lock();

@@ -1,15 +1,15 @@
 //! What commands share: the configuration, the store, the database.
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc};
+use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::Context as _;
 use rowcall_backend::{PostgresBackend, PostgresConfig};
-use rowcall_core::{MachineId, TableName, TaskId, TaskRef};
+use rowcall_core::MachineId;
 use rowcall_engine::store::{Store, StoreOptions};
 
 use crate::{
     config::Config,
-    daemon::{Database, Project, STORE_FILE, Tasks, load_apps, wanted},
+    daemon::{Backend, Database, Project, STORE_FILE, load_apps, wanted},
     exit::{Exit, UserError},
 };
 
@@ -75,30 +75,6 @@ impl Context {
     }
 }
 
-/// Where tasks are, for one command.
-pub(crate) struct TasksAt {
-    pub(crate) tasks: Arc<dyn Tasks>,
-    /// The tables that hold tasks.
-    tables: Vec<TableName>,
-}
-
-impl TasksAt {
-    /// The table that holds a task: `rtx_activities`, or in custom mode one of the apps' own.
-    pub(crate) async fn find(&self, id: &TaskId) -> anyhow::Result<TaskRef> {
-        let at = |table: &TableName| TaskRef {
-            table: table.clone(),
-            id: id.clone(),
-        };
-        for table in &self.tables {
-            let task = at(table);
-            if self.tasks.inspect(&task).await?.is_some() {
-                return Ok(task);
-            }
-        }
-        Ok(at(&TableName::activities()))
-    }
-}
-
 impl Context {
     /// The project of the configuration, as the apps of this machine use it.
     pub(crate) async fn project(&self) -> anyhow::Result<(Project, Vec<rowcall_core::App>)> {
@@ -114,35 +90,22 @@ impl Context {
     /// Works with the tasks, wherever they are.
     pub(crate) async fn with_tasks<T>(
         &self,
-        work: impl AsyncFnOnce(&TasksAt) -> anyhow::Result<T>,
+        work: impl AsyncFnOnce(&Backend) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let machine = MachineId::new(CLI_MACHINE)?;
         if self.config.backend.is_project() {
             let (project, apps) = self.project().await?;
             let wanted = wanted(&apps);
-            let mut tables: Vec<TableName> = wanted
-                .selectors
-                .iter()
-                .map(|one| one.table.clone())
-                .collect();
-            tables.insert(0, TableName::activities());
-            let (backend, _driver) = project.backend(&machine, wanted)?;
-            let at = TasksAt {
-                tasks: Arc::new(backend),
-                tables,
-            };
-            return work(&at).await;
+            let (backend, _driver) =
+                project.backend(&MachineId::new(CLI_MACHINE)?, wanted.clone())?;
+            let kind = self.config.backend.kind();
+            return work(&Backend::project(backend, kind, &wanted)).await;
         }
         self.with_database(async |url| {
             let config = PostgresConfig::new(url, CLI_MACHINE)?;
             let backend = PostgresBackend::connect(config)
                 .await
-                .map_err(|error| UserError::of(Exit::Database, &error))?;
-            let at = TasksAt {
-                tasks: Arc::new(backend),
-                tables: vec![TableName::activities()],
-            };
-            work(&at).await
+                .map_err(|error| UserError::new(Exit::Database, error.to_string()))?;
+            work(&Backend::from(backend)).await
         })
         .await
     }

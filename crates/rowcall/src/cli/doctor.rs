@@ -2,6 +2,7 @@
 
 mod checks;
 mod database;
+mod project;
 mod queues;
 
 use clap::Args;
@@ -72,6 +73,10 @@ impl Finding {
 impl Doctor {
     pub(super) async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let mut findings = checks::machine(&context).await;
+        if context.config.backend.is_project() {
+            findings.extend(project::look(&context).await);
+            return self.tell(&findings);
+        }
         match context
             .with_database(async |url| Ok(database::look(url, &context).await))
             .await
@@ -87,10 +92,14 @@ impl Doctor {
                 findings.push(Finding::problem("database", error.to_string(), help));
             }
         }
+        self.tell(&findings)
+    }
+
+    fn tell(&self, findings: &[Finding]) -> anyhow::Result<Exit> {
         if self.json {
             output::json(&findings)?;
         } else {
-            for finding in &findings {
+            for finding in findings {
                 let mark = match finding.verdict {
                     Verdict::Good => "ok     ",
                     Verdict::Notice => "note   ",

@@ -12,11 +12,13 @@ mod demo;
 mod doctor;
 mod explain;
 pub(crate) mod key;
+mod login;
 mod machines;
 mod permissions;
 mod queue;
 pub(crate) mod setup;
 mod stack;
+mod tables;
 mod task;
 mod up;
 mod worker;
@@ -105,7 +107,13 @@ pub enum Command {
     Queue(queue::Queue),
     /// See the whole thing work: start, insert support tickets, watch an agent handle them
     Demo(demo::Demo),
-    /// Make the changes of a table into tasks, or stop doing so
+    /// Log in to Supabase, or keep a key or a session of the project
+    Login(login::Login),
+    /// Forget an account, a key or a session
+    Logout(login::Logout),
+    /// The tables that Realtime tells of, and which of them an app listens to
+    Tables(tables::Tables),
+    /// Make the changes of a table into tasks, or set up a Supabase project
     Setup(setup::Setup),
     /// Serve the Supabase-compatible API in front of a PostgreSQL of yours; `stack keys` prints the keys
     Stack(stack::Stack),
@@ -216,6 +224,9 @@ fn run(cli: Cli, env: Vec<(String, String)>) -> anyhow::Result<Exit> {
             Command::Key(key) => key.run(&context),
             Command::Agent(agent) => agent.run(&context),
             Command::Workspace(workspace) => workspace.run(&context),
+            Command::Login(login) => Box::pin(login.run(&context)).await,
+            Command::Logout(logout) => logout.run(&context),
+            Command::Tables(tables) => Box::pin(tables.run(&context)).await,
             Command::Machines(machines) => machines.run(&context).await,
             Command::Doctor(doctor) => Box::pin(doctor.run(context)).await,
             Command::Config(config) => config.run(&context),

@@ -1,5 +1,7 @@
 //! `rowcall setup`
 
+mod project;
+
 use clap::Args;
 use rowcall_backend::{
     capture::{self, CaptureSpec, Change},
@@ -14,19 +16,17 @@ use crate::{
     output,
 };
 
-/// Make the changes of a table into tasks.
+/// Make the changes of a table into tasks, or set up a Supabase project.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Safe to run again: it brings the trigger to what is asked for.\n\n\
+    Without --table it sets up the Supabase project of backend.url through the account of `rowcall login`.\n\n\
     Example: rowcall setup --table public.orders --events insert,update --filter 'total=gt.100'"
 )]
+#[expect(clippy::struct_excessive_bools, reason = "options of a command line")]
 pub struct Setup {
     /// The table; may be repeated
-    #[arg(
-        long = "table",
-        value_name = "SCHEMA.TABLE",
-        required_unless_present = "list"
-    )]
+    #[arg(long = "table", value_name = "SCHEMA.TABLE")]
     tables: Vec<TableName>,
     /// Which changes become tasks
     #[arg(
@@ -48,6 +48,18 @@ pub struct Setup {
     /// Print JSON, with --list
     #[arg(long, requires = "list")]
     json: bool,
+    /// Print the SQL that sets a project up, instead of running it
+    #[arg(long, conflicts_with_all = ["remove", "list"])]
+    print: bool,
+    /// Also replace published functions that RealTimeX or somebody else made
+    #[arg(long)]
+    replace_functions: bool,
+    /// Use this account of `rowcall login`
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// The project's name in Supabase's API, when its URL does not tell
+    #[arg(long, value_name = "REF")]
+    project_ref: Option<String>,
 }
 
 fn parse_filter(text: &str) -> Result<Filter, FilterError> {
@@ -56,6 +68,26 @@ fn parse_filter(text: &str) -> Result<Filter, FilterError> {
 
 impl Setup {
     pub(super) async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let over_http =
+            context.config.backend.is_project() && context.config.database.url.is_none();
+        if self.print || (over_http && !self.list && !self.remove) {
+            let wish = project::Wish {
+                tables: self.tables,
+                account: self.account,
+                project_ref: self.project_ref,
+                replace_functions: self.replace_functions,
+            };
+            if !self.print {
+                return wish.set_up(&context).await;
+            }
+            output::line(wish.sql(&context)?.trim_end())?;
+            return Ok(Exit::Success);
+        }
+        if self.tables.is_empty() && !self.list {
+            return Err(UserError::new(Exit::Usage, "which table?")
+                .help("rowcall setup --table SCHEMA.TABLE, or --list to see what is captured; `rowcall setup --help` says more")
+                .into());
+        }
         context
             .with_database(async |url| {
                 let mut client = connect(url).await?;

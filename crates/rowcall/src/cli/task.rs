@@ -6,9 +6,9 @@ use rowcall_core::{
     ports::{AdminOutcome, TaskAdmin, TaskQuery, TaskView},
 };
 
-use super::{Context, context::TasksAt};
+use super::Context;
 use crate::{
-    daemon::Tasks,
+    daemon::{Backend, Tasks},
     exit::{Exit, UserError},
     output,
 };
@@ -183,7 +183,7 @@ fn row(view: &TaskView) -> [String; 8] {
 }
 
 async fn show(
-    at: &TasksAt,
+    at: &Backend,
     store: &rowcall_engine::store::Store,
     id: &TaskId,
     json: bool,

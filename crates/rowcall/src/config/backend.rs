@@ -29,6 +29,11 @@ impl Secret {
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
+
+    /// For what takes secrets.
+    pub fn as_secret(&self) -> &SecretString {
+        &self.0
+    }
 }
 
 impl From<String> for Secret {
@@ -48,6 +53,8 @@ impl PartialEq for Secret {
         self.expose() == other.expose()
     }
 }
+
+impl Eq for Secret {}
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,13 +1,14 @@
 //! The backend of the daemon: a database or a project, as the engine and the local API see it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use parking_lot::RwLock;
 use rowcall_backend::{
     PostgresBackend, SupabaseBackend,
-    supabase::{Load, Machine},
+    supabase::{Load, Machine, Wanted},
 };
 use rowcall_core::{
-    App,
+    App, SourceError, TableName, TaskId, TaskRef,
     ports::{Coordinator, SignalSource, TaskAdmin},
 };
 use rowcall_engine::{EngineHandle, Heard, What};
@@ -24,6 +25,13 @@ pub trait Tasks: Coordinator + TaskAdmin {}
 
 impl<T: Coordinator + TaskAdmin> Tasks for T {}
 
+/// `rtx_activities` and the tables that apps listen to, each once.
+fn tables(wanted: &Wanted) -> Vec<TableName> {
+    let listened = wanted.selectors.iter().map(|one| one.table.clone());
+    let all: BTreeSet<TableName> = listened.chain([TableName::activities()]).collect();
+    all.into_iter().collect()
+}
+
 /// The backend of the daemon.
 #[derive(Clone)]
 pub struct Backend {
@@ -33,6 +41,8 @@ pub struct Backend {
     pub kind: BackendKind,
     project: Option<SupabaseBackend>,
     signals: Arc<dyn SignalSource>,
+    /// The tables that hold tasks, in a project.
+    tables: Arc<RwLock<Vec<TableName>>>,
 }
 
 impl std::fmt::Debug for Backend {
@@ -50,14 +60,16 @@ impl From<PostgresBackend> for Backend {
             kind: BackendKind::Postgres,
             project: None,
             signals: Arc::new(backend),
+            tables: Arc::default(),
         }
     }
 }
 
 impl Backend {
-    /// A project.
-    pub fn project(backend: SupabaseBackend, kind: BackendKind) -> Self {
+    /// A project, with the tables that apps listen to there.
+    pub fn project(backend: SupabaseBackend, kind: BackendKind, wanted: &Wanted) -> Self {
         Self {
+            tables: Arc::new(RwLock::new(tables(wanted))),
             tasks: Arc::new(backend.clone()),
             kind,
             signals: Arc::new(backend.clone()),
@@ -70,6 +82,27 @@ impl Backend {
         (Arc::clone(&self.tasks) as _, Arc::clone(&self.signals))
     }
 
+    /// The project, where the tasks are in one.
+    pub fn over_http(&self) -> Option<&SupabaseBackend> {
+        self.project.as_ref()
+    }
+
+    /// Which task an id means. In a database all are in `rtx_activities`; in a project they may be in tables of the apps' own.
+    pub async fn find(&self, id: &TaskId) -> Result<TaskRef, SourceError> {
+        let at = |table: &TableName| TaskRef {
+            table: table.clone(),
+            id: id.clone(),
+        };
+        let tables = self.tables.read().clone();
+        for table in &tables {
+            let task = at(table);
+            if self.tasks.inspect(&task).await?.is_some() {
+                return Ok(task);
+            }
+        }
+        Ok(at(&TableName::activities()))
+    }
+
     /// The machines that presence shows; `None` where there is no presence.
     pub fn machines(&self) -> Option<Vec<Machine>> {
         let project = self.project.as_ref()?;
@@ -80,7 +113,9 @@ impl Backend {
     pub(super) fn set_apps(&self, apps: &[App]) {
         project::warn_of_modes(self.kind, apps);
         if let Some(project) = &self.project {
-            project.set_wanted(project::wanted(apps));
+            let wanted = project::wanted(apps);
+            *self.tables.write() = tables(&wanted);
+            project.set_wanted(wanted);
         }
     }
 

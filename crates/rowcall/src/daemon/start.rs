@@ -99,7 +99,8 @@ impl Daemon {
             // The keyring may block.
             tokio::task::spawn_blocking(move || Project::of(&config, &data_dir, &apps)).await??
         };
-        let (backend, driver) = project.backend(&machine, wanted(&apps))?;
+        let wanted = wanted(&apps);
+        let (backend, driver) = project.backend(&machine, wanted.clone())?;
         let secret = |key: &SecretString| key.expose_secret().to_owned();
         let addresses = Addresses {
             machine,
@@ -112,7 +113,7 @@ impl Daemon {
                 own_key: secret(&project.key),
             }),
         };
-        let backend = Backend::project(backend, kind);
+        let backend = Backend::project(backend, kind, &wanted);
         // Messages are read from the database itself.
         let queues = Queues::open(
             config,

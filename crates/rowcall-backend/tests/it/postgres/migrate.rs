@@ -376,3 +376,81 @@ async fn no_superuser_is_needed() {
         .await
         .unwrap();
 }
+
+/// What people paste into an SQL editor does the same as the program itself.
+#[tokio::test]
+async fn the_script_prepares_a_database_as_the_program_does() {
+    let script = rowcall_backend::setup::script(MigrateOptions::default(), &[]);
+    let (_by_program, mut program) = empty().await;
+    apply(&mut program).await;
+    let (_by_script, mut client) = empty().await;
+    for _ in 0..2 {
+        client.batch_execute(&script).await.unwrap();
+        assert_eq!(shape(&client).await, shape(&program).await);
+    }
+    let status = migrate::status(&client).await.unwrap();
+    assert!(status.is_current());
+    assert_eq!(
+        states(&status.functions, FunctionState::Current),
+        status.functions.len()
+    );
+    // Each takes the other's work for its own.
+    let again = apply(&mut client).await;
+    assert!(again.migrations.is_empty());
+    program.batch_execute(&script).await.unwrap();
+    assert_eq!(shape(&program).await, shape(&client).await);
+}
+
+#[tokio::test]
+async fn the_script_leaves_the_functions_of_others_alone_unless_told() {
+    let (_db, mut client) = empty().await;
+    client
+        .batch_execute(include_str!("original.sql"))
+        .await
+        .unwrap();
+    client
+        .batch_execute(&rowcall_backend::setup::script(
+            MigrateOptions::default(),
+            &[],
+        ))
+        .await
+        .unwrap();
+    let foreign = migrate::status(&client).await.unwrap().functions;
+    let before = states(&foreign, FunctionState::Foreign);
+    assert!(before > 0);
+    assert_eq!(
+        states(&foreign, FunctionState::Current) + before,
+        foreign.len()
+    );
+    client
+        .batch_execute(&rowcall_backend::setup::script(REPLACE, &[]))
+        .await
+        .unwrap();
+    let ours = migrate::status(&client).await.unwrap().functions;
+    assert_eq!(states(&ours, FunctionState::Current), ours.len());
+    let client = &mut client;
+    assert!(apply(client).await.migrations.is_empty());
+}
+
+#[tokio::test]
+async fn the_script_publishes_tables() {
+    let (_db, client) = empty().await;
+    client
+        .batch_execute("create publication supabase_realtime; create schema shop; create table shop.\"Odd \"\"Orders\" (id int primary key)")
+        .await
+        .unwrap();
+    let table = rowcall_core::TableName::new("shop", "Odd \"Orders").unwrap();
+    for _ in 0..2 {
+        client
+            .batch_execute(&rowcall_backend::setup::script(
+                MigrateOptions::default(),
+                std::slice::from_ref(&table),
+            ))
+            .await
+            .unwrap();
+    }
+    let sql = "select c.relreplident = 'f' from pg_publication_tables p, pg_class c \
+               where p.pubname = 'supabase_realtime' and p.tablename = c.relname and c.relname like 'Odd%'";
+    let full: bool = client.query_one(sql, &[]).await.unwrap().get(0);
+    assert!(full);
+}

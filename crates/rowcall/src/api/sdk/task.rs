@@ -28,7 +28,7 @@ async fn task(
 ) -> Result<Json<Value>, ApiError> {
     let not_found = || ApiError::not_found("Task");
     let id: TaskId = id.parse().map_err(|_| not_found())?;
-    let reference = Api::activity_ref(id.clone());
+    let reference = api.task_ref(&id).await?;
     let view = api
         .backend()
         .inspect(&reference)

@@ -154,7 +154,7 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<TaskDetail>, ApiError> {
     let id = task_id(&id)?;
-    let reference = Api::activity_ref(id.clone());
+    let reference = api.task_ref(&id).await?;
     let task = api
         .backend()
         .inspect(&reference)

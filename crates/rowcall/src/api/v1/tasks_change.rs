@@ -108,7 +108,7 @@ pub(super) async fn run(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Result<Json<Done>, ApiError> {
-    let task = Api::activity_ref(task_id(&id)?);
+    let task = api.task_ref(&task_id(&id)?).await?;
     Ok(Done::json(api.run_now(&task, None).await?))
 }
 
@@ -122,7 +122,7 @@ pub(super) async fn retry(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Result<Json<Done>, ApiError> {
-    let task = Api::activity_ref(task_id(&id)?);
+    let task = api.task_ref(&task_id(&id)?).await?;
     told("pending again", api.backend().retry(&task).await?)
 }
 
@@ -136,7 +136,7 @@ pub(super) async fn release(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Result<Json<Done>, ApiError> {
-    let task = Api::activity_ref(task_id(&id)?);
+    let task = api.task_ref(&task_id(&id)?).await?;
     if api.engine().release(&task).await? == StopReply::Done {
         return Ok(Done::json("given back: pending again"));
     }
@@ -155,7 +155,7 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
     body: Fields,
 ) -> Result<Json<Done>, ApiError> {
-    let task = Api::activity_ref(task_id(&id)?);
+    let task = api.task_ref(&task_id(&id)?).await?;
     let default = format!("canceled by {}", operator.name);
     let reason = body.prose("reason", MAX_PROSE)?.unwrap_or(&default);
     told("canceled", api.call_off(&task, reason).await?)

@@ -2,7 +2,7 @@
 //!
 //! The small run is part of the tests; `cargo xtask chaos` runs the full one.
 
-mod history;
+pub(crate) mod history;
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,11 @@
 //! Compatible mode: tasks in `rtx_activities`.
 
+use reqwest::Method;
 use rowcall_stack::testing::scratch_dir;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Daemon, Project, command, shell_app, until};
+use crate::support::{Daemon, Project, command, http_client, shell_app, until};
 
 async fn insert(project: &Project, raw_data: &Value) -> Uuid {
     let sql = "insert into public.rtx_activities (raw_data) values ($1) returning id";
@@ -199,4 +200,74 @@ async fn what_is_missing_is_said() {
     let (code, said) = run(&[url, key], &["db", "status"]).await;
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("--database-url"), "{said}");
+}
+
+/// Apps read and write activities through the local API as on a database: with the daemon's rights, or with their user's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_local_api_works_over_http_too() {
+    let project = Project::start().await;
+    let url = project.url();
+    let env = [
+        ("ROWCALL__BACKEND__URL", url.as_str()),
+        ("ROWCALL__BACKEND__KEY", project.keys.anon_key()),
+        (
+            "ROWCALL__BACKEND__SERVICE_KEY",
+            project.keys.service_role_key(),
+        ),
+    ];
+    let app = json!({ "name": "quiet", "config": { "supabase": { "tables": [] } } });
+    let daemon = Daemon::on_project("api", &app, "", &env).await;
+    let (key, _) = run_in(&daemon, &["key", "add", "dev"]).await;
+    let client = http_client();
+    let ask = async |method: Method, path: &str, body: Value| {
+        let request = client
+            .request(method, format!("{}{path}", daemon.api()))
+            .bearer_auth(key.trim())
+            .json(&body);
+        let answer = request.send().await.expect("the daemon answers");
+        let status = answer.status().as_u16();
+        (status, answer.json::<Value>().await.expect("JSON"))
+    };
+    let (status, made) = ask(
+        Method::POST,
+        "/activities",
+        json!({ "raw_data": { "n": 1 } }),
+    )
+    .await;
+    assert_eq!(status, 201, "{made}");
+    let id = made["data"]["id"].as_str().expect("an id").to_owned();
+    let path = format!("/activities/{id}");
+    let (_, changed) = ask(Method::PATCH, &path, json!({ "error_message": "odd" })).await;
+    assert_eq!(changed["data"]["error_message"], "odd", "{changed}");
+    let (_, listed) = ask(Method::GET, "/activities?status=pending", Value::Null).await;
+    assert_eq!(listed["data"][0]["id"], id, "{listed}");
+    let (_, config) = ask(Method::GET, "/sdk/database/config", Value::Null).await;
+    assert_eq!(
+        config["config"]["anonKey"],
+        project.keys.anon_key(),
+        "{config}"
+    );
+    // A user's token counts instead of the daemon's rights.
+    let signed_up = client
+        .post(format!("{url}/auth/v1/signup"))
+        .header("apikey", project.keys.anon_key())
+        .json(&json!({ "email": "ada@example.com", "password": "correct horse" }))
+        .send()
+        .await
+        .expect("the project answers");
+    let user: Value = signed_up.json().await.expect("JSON");
+    let token = json!({ "token": user["access_token"] });
+    let (status, synced) = ask(Method::POST, "/sdk/auth/sync-supabase-token", token).await;
+    assert_eq!(status, 200, "{synced}");
+    let (status, hidden) = ask(Method::GET, &path, Value::Null).await;
+    assert_eq!(status, 404, "{hidden}");
+    let (status, mine) = ask(Method::POST, "/activities", json!({ "raw_data": {} })).await;
+    assert_eq!(
+        (status, &mine["data"]["user_id"]),
+        (201, &user["user"]["id"]),
+        "{mine}"
+    );
+    let (status, gone) = ask(Method::DELETE, &path, Value::Null).await;
+    assert_eq!(status, 404, "{gone}");
+    daemon.stop().await;
 }

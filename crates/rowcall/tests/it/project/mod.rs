@@ -2,3 +2,7 @@
 
 mod compatible;
 mod custom;
+mod dispersal;
+mod management;
+mod storm;
+mod wire;

@@ -74,6 +74,16 @@ impl Daemon {
     ) -> Self {
         let dir = scratch_dir();
         std::fs::write(dir.path().join("rowcall.toml"), config).expect("the configuration");
+        Self::on_project_in(dir, name, app, env).await
+    }
+
+    /// The same in a directory that has its configuration.
+    pub(crate) async fn on_project_in(
+        dir: TempDir,
+        name: &str,
+        app: &Value,
+        env: &[(&str, &str)],
+    ) -> Self {
         let env: Vec<_> = [("ROWCALL__SECRETS", "file")]
             .into_iter()
             .chain(env.iter().copied())

@@ -1,6 +1,6 @@
 //! A Supabase project for daemons: the embedded stack over a database of its own.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use rowcall::system::{RandomIds, SystemClock};
@@ -36,12 +36,7 @@ impl Project {
 
     /// A project that `rowcall setup` has prepared.
     pub(crate) async fn start() -> Self {
-        Self::with(async |client| {
-            migrate::apply(client, MigrateOptions::default())
-                .await
-                .expect("migrated");
-        })
-        .await
+        Self::with(migrated).await
     }
 
     /// A project as it comes.
@@ -49,7 +44,32 @@ impl Project {
         Self::with(async |_| {}).await
     }
 
+    /// A project whose access tokens live this long.
+    pub(crate) async fn with_tokens_for(lifetime: Duration) -> Self {
+        Self::configured(migrated, |config| {
+            config.auth.token_lifetime = lifetime;
+        })
+        .await
+    }
+
+    /// A project whose Realtime refuses presence.
+    pub(crate) async fn without_presence() -> Self {
+        Self::configured(migrated, |config| {
+            if let Some(realtime) = &mut config.realtime {
+                realtime.limits.presences_per_topic = 0;
+            }
+        })
+        .await
+    }
+
     async fn with(prepare: impl AsyncFnOnce(&mut Client)) -> Self {
+        Self::configured(prepare, |_| {}).await
+    }
+
+    async fn configured(
+        prepare: impl AsyncFnOnce(&mut Client),
+        change: impl FnOnce(&mut StackConfig),
+    ) -> Self {
         let db = TestDb::create().await;
         let mut client = db.connect().await;
         bootstrap::apply(&client)
@@ -66,6 +86,7 @@ impl Project {
             slot: Some(Slot::Temporary),
             private_only: false,
         });
+        change(&mut config);
         let stack = Stack::start(config).await.expect("the stack starts");
         Self {
             stack,
@@ -78,6 +99,12 @@ impl Project {
     pub(crate) fn url(&self) -> String {
         self.stack.url().to_owned()
     }
+}
+
+async fn migrated(client: &mut Client) {
+    migrate::apply(client, MigrateOptions::default())
+        .await
+        .expect("migrated");
 }
 
 fn now() -> Timestamp {

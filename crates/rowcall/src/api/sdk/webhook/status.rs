@@ -81,7 +81,7 @@ async fn app_of(
     if let Some(caller) = caller {
         return Ok(caller.app().cloned());
     }
-    let task = Api::activity_ref(task.clone());
+    let task = api.task_ref(task).await?;
     let entry = api.store(move |store| store.calendar_of(&task)).await?;
     Ok(entry.and_then(|entry| AppId::new(&entry.app).ok()))
 }
