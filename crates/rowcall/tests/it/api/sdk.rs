@@ -126,6 +126,20 @@ async fn decide(world: &World, permission: &str, verb: &str) {
         .await;
 }
 
+/// What both scripts go on with, in their order, when the first two questions are answered.
+const LATER: [&str; 10] = [
+    "api.threads",
+    "api.task",
+    "webhook.trigger",
+    "activities.write",
+    "activities.read",
+    "llm.providers",
+    "llm.chat",
+    "llm.embed",
+    "vectors.read",
+    "vectors.write",
+];
+
 #[tokio::test]
 async fn calls_wait_for_a_persons_decision() {
     for script in ["later.mjs", "later.py"] {
@@ -136,6 +150,9 @@ async fn calls_wait_for_a_persons_decision() {
             decide(&world, "made.up", "grant").await;
         }
         decide(&world, "api.workspaces", "deny").await;
+        for permission in LATER {
+            decide(&world, permission, "grant").await;
+        }
         passes(child).await;
         world.daemon.stop().await;
     }
