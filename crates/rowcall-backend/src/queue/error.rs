@@ -90,6 +90,22 @@ impl QueueError {
         }
     }
 
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Name(_) | Self::WorkerName(_) => "queue-name",
+            Self::Missing(_) => "queue-missing",
+            Self::NotInstalled | Self::TooOld { .. } => "queue-pgmq",
+            Self::Twice(_) | Self::Filtered(_) => "config-value",
+            Self::Url(_) => "db-url",
+            Self::Database { .. } | Self::Pool(_) | Self::Silent => match self.class() {
+                ErrorClass::Retryable => "db-unavailable",
+                ErrorClass::Unauthorized => "db-refused",
+                ErrorClass::Permanent | ErrorClass::Conflict | ErrorClass::Bug => "db-query",
+            },
+        }
+    }
+
     /// What a caller can do about it.
     pub fn class(&self) -> ErrorClass {
         match self {

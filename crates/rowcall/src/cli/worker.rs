@@ -174,6 +174,6 @@ impl Worker {
         }
         worker
             .validate()
-            .map_err(|error| UserError::new(Exit::Usage, error.to_string()).into())
+            .map_err(|error| UserError::of(Exit::Usage, &error).into())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use rowcall_backend::{capture::CaptureError, migrate::MigrateError};
+use rowcall_backend::{capture::CaptureError, migrate::MigrateError, queue::QueueError};
 use rowcall_core::{ManifestError, SourceError, TableNameError, filter::FilterError};
 use rowcall_engine::{BuildError, EngineError, OptionsError, store::StoreError};
 use rowcall_stack::{
@@ -54,6 +54,7 @@ fn own(error: &(dyn Error + 'static)) -> Option<&'static str> {
         MigrateError,
         OptionsError,
         PolicyError,
+        QueueError,
         RealtimeError,
         SecretError,
         SourceError,

@@ -237,7 +237,7 @@ fn user(error: QueueError) -> anyhow::Error {
         QueueError::Name(_) => (Exit::Usage, "letters, digits, - and _ are always fine"),
         _ => (Exit::Database, "`rowcall doctor` looks closer"),
     };
-    UserError::new(exit, error.to_string()).help(help).into()
+    UserError::of(exit, &error).help(help).into()
 }
 
 fn payload(text: String) -> anyhow::Result<Payload> {

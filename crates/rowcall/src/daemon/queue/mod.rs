@@ -57,7 +57,7 @@ impl Queues {
         })?;
         let plan = Plan::of(&config.worker)?;
         let refused =
-            |error: &dyn std::fmt::Display| UserError::new(Exit::Database, error.to_string());
+            |error: &(dyn std::error::Error + 'static)| UserError::of(Exit::Database, error);
         let connections = usize::try_from(config.database.pool_size)?;
         let database = Database::new(database_url, connections).map_err(|error| refused(&error))?;
         let by = wake::choose(&config.worker, stack, config.backend.is_project());

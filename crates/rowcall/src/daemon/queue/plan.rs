@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use rowcall_backend::queue::{QueueName, QueueSpec, RetryDelay};
+use rowcall_backend::queue::{QueueError, QueueName, QueueSpec, RetryDelay};
 use rowcall_core::{
     AgentId, AgentKind, AgentSpec, App, Backoff, EventKind, Trigger,
     agent::{Command, Runtime},
@@ -79,7 +79,8 @@ impl Plan {
 }
 
 fn queue_name(text: &str) -> anyhow::Result<QueueName> {
-    Ok(QueueName::new(text).map_err(|error| UserError::new(Exit::Usage, error.to_string()))?)
+    Ok(QueueName::new(text)
+        .map_err(|error| UserError::of(Exit::Usage, &QueueError::from(error)))?)
 }
 
 fn spec(worker: &Worker, name: &str, queue: &WorkerQueue) -> anyhow::Result<QueueSpec> {

@@ -96,7 +96,7 @@ async fn status(store: &QueueStore, queue: &QueueName) -> Result<Option<WakeStat
 }
 
 fn user(error: &QueueError) -> anyhow::Error {
-    UserError::new(Exit::Database, error.to_string())
+    UserError::of(Exit::Database, error)
         .help("give a role that may create schemas, or have somebody run `rowcall queue migration` once and set worker.setup = false")
         .into()
 }
