@@ -12,6 +12,7 @@ mod project;
 mod queue;
 mod report;
 mod server;
+mod stack;
 mod system;
 mod throughput;
 mod usage;
@@ -60,6 +61,15 @@ enum Command {
     Footprint(footprint::Options),
     /// Requests per second of the local API, beside bare axum and bare SQL, and memory after many of them
     Api(api::Options),
+    /// Broadcast over Realtime: 1 → 500 sockets and 50 → 50
+    Realtime(stack::broadcast::Options),
+    /// Changes of rows to 500 subscribers, with and without row level security
+    #[command(name = "postgres_changes")]
+    PostgresChanges(stack::changes::Options),
+    /// Memory and heartbeats of 10,000 idle sockets
+    Sockets(stack::sockets::Options),
+    /// Selects and inserts over REST, beside bare tokio-postgres
+    Rest(stack::rest::Options),
 }
 
 fn main() -> ExitCode {
@@ -77,8 +87,12 @@ fn main() -> ExitCode {
     {
         return api::run_bare_server();
     }
-    let cli = Cli::parse_from(arguments);
-    match run(cli) {
+    let result = if arguments.get(1).is_some_and(|first| first == stack::SERVER) {
+        serve()
+    } else {
+        run(Cli::parse_from(arguments))
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report::progress(format_args!("error: {error:?}"));
@@ -87,14 +101,22 @@ fn main() -> ExitCode {
     }
 }
 
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?)
+}
+
+fn serve() -> Result<()> {
+    runtime()?.block_on(stack::serve())
+}
+
 fn run(cli: Cli) -> Result<()> {
     let place = Place {
         pg_bin: cli.pg_bin,
         scratch: cli.scratch.unwrap_or_else(std::env::temp_dir),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = runtime()?;
     let (report, machine) = runtime.block_on(async {
         match cli.command {
             Command::Throughput(options) => Box::pin(throughput::run(&place, &options)).await,
@@ -104,6 +126,12 @@ fn run(cli: Cli) -> Result<()> {
             Command::Project(options) => Box::pin(project::run(&place, &options)).await,
             Command::Queue(part) => Box::pin(queue::run(&place, &part)).await,
             Command::Footprint(options) => Box::pin(footprint::run(&place, &options)).await,
+            Command::Realtime(options) => Box::pin(stack::broadcast::run(&place, &options)).await,
+            Command::PostgresChanges(options) => {
+                Box::pin(stack::changes::run(&place, &options)).await
+            }
+            Command::Sockets(options) => Box::pin(stack::sockets::run(&place, &options)).await,
+            Command::Rest(options) => Box::pin(stack::rest::run(&place, &options)).await,
             Command::Api(options) => Box::pin(api::run(&place, &options)).await,
         }
     })?;
