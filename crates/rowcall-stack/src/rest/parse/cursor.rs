@@ -216,12 +216,17 @@ impl<'a> Cursor<'a> {
         Ok(Field { name, path })
     }
 
-    /// A type name, fit to be written into SQL as it is: ASCII letters, digits, `_`, `$` and blanks.
+    /// A type name, fit to be written into SQL as it is: ASCII letters, digits, `_`, `$` and blanks. A `$` that does not belong
+    /// to a name would be a parameter or begin a quotation.
     pub(super) fn type_name(&mut self) -> Parsed<String> {
         let name = self
             .take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | ' '))
             .trim();
-        if name.is_empty() {
+        let is_loose = |word: &str| {
+            word.contains('$')
+                && !word.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        };
+        if name.is_empty() || name.split(' ').any(is_loose) {
             self.fail("a type name")
         } else {
             Ok(name.to_owned())
