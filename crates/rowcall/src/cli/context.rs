@@ -104,7 +104,7 @@ impl Context {
             let config = PostgresConfig::new(url, CLI_MACHINE)?;
             let backend = PostgresBackend::connect(config)
                 .await
-                .map_err(|error| UserError::new(Exit::Database, error.to_string()))?;
+                .map_err(|error| UserError::of(Exit::Database, &error))?;
             work(&Backend::from(backend)).await
         })
         .await
