@@ -109,7 +109,7 @@ pub(super) async fn run(
                 ));
                 theirs.push(per_second);
             }
-            server.drop(&name).await?;
+            // It stays until the server goes: the project's replication slot ends in its own time.
         }
     }
     server.stop().await;

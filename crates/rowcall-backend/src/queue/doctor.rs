@@ -36,6 +36,8 @@ pub async fn diagnose(database: &Database) -> Result<Vec<Finding>, QueueError> {
         .query(DOCTOR, &[])
         .await
         .map_err(QueueError::doing("the examination"))?;
+    // What follows takes a connection of its own, and there may be only this one.
+    drop(client);
     let findings = rows.iter().map(|row| Finding {
         check: row.get(0),
         severity: match row.get::<_, &str>(1) {
