@@ -28,7 +28,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 const APP: &str = r#"{
   "name": "bench",
   "app_type": "custom",
-  "command": "true",
+  "agents": [{ "id": "bench", "command": "true" }],
   "config": {
     "supabase": { "tables": ["public.tickets"], "max_concurrent_tasks": 4 },
     "agentHandlers": [
