@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode, redirect};
-use rowcall_core::{ErrorClass, MachineId, SourceError, TaskRef, ports::Verdict};
+use rowcall_core::{ErrorClass, MachineId, Payload, SourceError, TaskId, TaskRef, ports::Verdict};
 use rowcall_realtime::client::install_tls_provider;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -19,6 +19,29 @@ const TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest text kept of an answer, in characters.
 const MAX_ANSWER_CHARS: usize = 200;
+
+/// How a task ended. The agent's result goes on as it wrote it: it may hold numbers and texts that have no value here.
+#[derive(Serialize)]
+struct Report<'a> {
+    task_id: &'a TaskId,
+    action: &'static str,
+    machine_id: &'a MachineId,
+    table_name: String,
+    data: Data<'a>,
+    timestamp: jiff::Timestamp,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Data<'a> {
+    Result { result: &'a Payload },
+    Error { error: Told },
+}
+
+#[derive(Serialize)]
+struct Told {
+    message: String,
+}
 
 /// What the app says to a request for a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,22 +163,27 @@ impl LockApi {
         at: jiff::Timestamp,
         key: &str,
     ) -> Result<Reported, LockError> {
-        let (action, data) = match verdict {
-            Verdict::Completed(result) => ("complete", json!({"result": result})),
-            Verdict::Failed { error, .. } => ("fail", json!({"error": {"message": error}})),
-            Verdict::Canceled { reason } => {
-                let message = format!("canceled: {reason}");
-                ("fail", json!({"error": {"message": message}}))
-            }
+        let failed = |message: String| {
+            (
+                "fail",
+                Data::Error {
+                    error: Told { message },
+                },
+            )
         };
-        let body = json!({
-            "task_id": task.id,
-            "action": action,
-            "machine_id": machine,
-            "table_name": published_name(task),
-            "data": data,
-            "timestamp": at,
-        });
+        let (action, data) = match verdict {
+            Verdict::Completed(result) => ("complete", Data::Result { result }),
+            Verdict::Failed { error, .. } => failed(error.clone()),
+            Verdict::Canceled { reason } => failed(format!("canceled: {reason}")),
+        };
+        let body = Report {
+            task_id: &task.id,
+            action,
+            machine_id: machine,
+            table_name: published_name(task),
+            data,
+            timestamp: at,
+        };
         let (status, text) = self.post(&self.webhook, &body, key).await?;
         let answer: Answer = serde_json::from_str(&text).unwrap_or_default();
         let lost = [
@@ -181,7 +209,7 @@ impl LockApi {
     async fn post(
         &self,
         url: &Url,
-        body: &Value,
+        body: &(impl Serialize + Sync),
         key: &str,
     ) -> Result<(StatusCode, String), LockError> {
         let mut pause = FIRST_PAUSE;

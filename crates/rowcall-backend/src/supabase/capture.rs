@@ -5,6 +5,7 @@
 
 use rowcall_core::{EventKind, Payload, Selector, TableName};
 use rowcall_realtime::{channel::Change, join::ChangeEvent};
+use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
 use uuid::Uuid;
 
@@ -73,28 +74,57 @@ impl Captured {
 
     /// The insert, into a table with or without columns for the source.
     pub(super) fn call(&self, activities: &Table) -> Call {
-        let null = || RawValue::NULL.to_owned();
-        let raw_data = self.raw_data.clone().unwrap_or_else(null);
-        let old_data = self.old_data.clone().unwrap_or_else(null);
-        let mut body = json!({"id": self.id, "old_data": old_data});
-        if activities.has("source_table") {
-            body["source_table"] = json!(self.table);
-            body["source_event"] = json!(self.event);
-            body["source_key"] = json!(self.key);
-            body["raw_data"] = json!(raw_data);
-        } else {
-            let marker = json!({"table": self.table, "event": self.event, "key": self.key});
-            let mut data: Map<String, Value> =
-                serde_json::from_str(raw_data.get()).unwrap_or_default();
-            data.insert(MARKER.to_owned(), marker);
-            body["raw_data"] = Value::Object(data);
-        }
+        let ours = activities.has("source_table");
+        let body = Insert {
+            id: self.id,
+            old_data: self.old_data.as_deref(),
+            source_table: ours.then_some(&self.table),
+            source_event: ours.then_some(self.event),
+            source_key: ours.then_some(self.key.as_ref()),
+            raw_data: if ours {
+                RawData::AsItIs(self.raw_data.as_deref())
+            } else {
+                RawData::Marked(self.marked())
+            },
+        };
         Call::post(&["rest", "v1", activities.name().name()])
             .schema(activities.name().schema())
             .query("on_conflict", "id")
             .prefer("resolution=ignore-duplicates")
             .json(&body)
     }
+
+    /// The new row with a member that says where it comes from.
+    fn marked(&self) -> Map<String, Value> {
+        let row = self.raw_data.as_deref().map(RawValue::get);
+        let mut row: Map<String, Value> = row
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
+        let marker = json!({"table": self.table, "event": self.event, "key": self.key});
+        row.insert(MARKER.to_owned(), marker);
+        row
+    }
+}
+
+/// A new activity. Rows go on as they came: they may hold numbers and texts that only PostgreSQL has a value for.
+#[derive(Serialize)]
+struct Insert<'a> {
+    id: Uuid,
+    old_data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_table: Option<&'a TableName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_event: Option<EventKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_key: Option<Option<&'a Value>>,
+    raw_data: RawData<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum RawData<'a> {
+    AsItIs(Option<&'a RawValue>),
+    Marked(Map<String, Value>),
 }
 
 /// The same id on every machine. A row is inserted once, so table and key say it all; it is changed often, so the time of

@@ -1,7 +1,7 @@
 //! Keeps the Realtime side of a project going: which channels are joined, and what becomes of what they say.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -128,9 +128,17 @@ impl HeldBack {
         self.0.values().map(|(due, _)| *due).min()
     }
 
+    /// A task waits once, from its first signal on. That a machine has failed it says more than that it has changed.
     fn put(&mut self, task: TaskRef, due: Instant, signal: Signal) {
-        if self.0.len() < MAX_HELD_BACK || self.0.contains_key(&task) {
-            self.0.entry(task).or_insert((due, signal));
+        let room = self.0.len() < MAX_HELD_BACK;
+        match self.0.entry(task) {
+            Entry::Occupied(mut held) if matches!(signal, Signal::Available { .. }) => {
+                held.get_mut().1 = signal;
+            }
+            Entry::Vacant(free) if room => {
+                free.insert((due, signal));
+            }
+            Entry::Occupied(_) | Entry::Vacant(_) => {}
         }
     }
 

@@ -351,6 +351,36 @@ async fn a_table_that_only_the_app_knows_is_left_to_it() {
     assert_eq!(backend.renew(&[old]).await.unwrap(), [Fence::Lost]);
 }
 
+/// JSON allows numbers and escapes that have no value in most programs: such a result goes to the app as the agent wrote it.
+#[tokio::test]
+async fn a_result_without_a_value_goes_on_as_it_was_written() {
+    let odd = r#"{"half":"\ud800","large":1e999999999}"#;
+    let project = blind().await;
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&reports);
+    let router = Router::new()
+        .route(
+            "/api/task-lock",
+            post(async || ok(json!({"success": true}))),
+        )
+        .route(
+            "/api/task-webhook",
+            post(async move |body: String| {
+                heard.lock().unwrap().push(body);
+                ok(json!({"success": true}))
+            }),
+        );
+    let app = serve(router).await;
+    let backend = backend_of(&project.uri(), &app.url);
+    let claimed = won(backend.claim(&rules(), &task()).await.unwrap());
+    let result = Payload::from_text(odd.to_owned()).unwrap();
+    let settlement = settlement(claimed, Verdict::Completed(result));
+    assert_eq!(backend.settle(&[settlement]).await.unwrap(), [Fence::Held]);
+    let reports = reports.lock().unwrap();
+    assert_eq!(reports.len(), 1);
+    assert!(reports[0].contains(odd), "{}", reports[0]);
+}
+
 /// A key that may read and not write: the lock is the app's to keep, and the agent is not stopped for it.
 #[tokio::test]
 async fn a_table_that_may_only_be_read_does_not_look_like_a_lost_lease() {
