@@ -18,6 +18,9 @@ use super::{
 /// The namespace of ids that are made from events.
 const NAMESPACE: Uuid = Uuid::from_u128(0x7c02_6a5e_0f4b_4d52_9a35_b4f1_6e8d_2c91);
 
+/// The key of a row that has none.
+static NULL: Value = Value::Null;
+
 /// The kind of a change as the domain knows it.
 pub(super) fn kind(change: &Change) -> Option<EventKind> {
     match change.kind {
@@ -80,7 +83,7 @@ impl Captured {
             old_data: self.old_data.as_deref(),
             source_table: ours.then_some(&self.table),
             source_event: ours.then_some(self.event),
-            source_key: ours.then_some(self.key.as_ref()),
+            source_key: ours.then(|| self.key.as_ref().unwrap_or(&NULL)),
             raw_data: if ours {
                 RawData::AsItIs(self.raw_data.as_deref())
             } else {
@@ -116,7 +119,7 @@ struct Insert<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     source_event: Option<EventKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    source_key: Option<Option<&'a Value>>,
+    source_key: Option<&'a Value>,
     raw_data: RawData<'a>,
 }
 
