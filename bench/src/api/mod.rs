@@ -8,6 +8,7 @@ use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use tokio::process::Command;
+use tokio_postgres::Client;
 
 pub(crate) use self::floor::{BARE_SERVER, run_bare_server};
 use self::{
@@ -19,7 +20,7 @@ use crate::{
     machine,
     numbers::{median, number, percentile},
     report::{Cell, Goal, Report, progress},
-    server::Place,
+    server::{Place, connect},
     usage,
 };
 
@@ -171,13 +172,14 @@ pub(crate) async fn run(
     let daemon = Daemon::start(place, &start).await?;
     let url = daemon::database_url(&program, &data_dir).await?;
     let (api, bare) = (address(&data_dir)?, BareServer::start().await?);
+    let sql = connect(&url).await?;
     let mut cases = cases(&key(&program, &data_dir).await?);
-    http::send(api, &cases[2].request, 4, Until::Count(PREFILL)).await?;
     let fresh = resident(daemon.pid()?)?;
     let time = Duration::from_secs(options.seconds);
     for round in 1..=options.rounds {
         for (index, clients) in CLIENTS.into_iter().enumerate() {
             for case in &mut cases {
+                reset(&sql).await?;
                 let ours = http::send(api, &case.request, clients, Until::Time(time)).await?;
                 let floor = match case.floor {
                     Some(statement) => floor::run(&url, statement, clients, time).await?,
@@ -198,16 +200,34 @@ pub(crate) async fn run(
             }
         }
     }
-    let memory = memory(api, &cases, daemon.pid()?, options.requests).await?;
+    let memory = memory(api, &sql, &cases, daemon.pid()?, options.requests).await?;
     daemon.stop().await?;
     Ok((report(options, &cases, fresh, memory), machine))
 }
 
+/// Makes every case begin with the same activities: a list takes longer the more there are.
+async fn reset(sql: &Client) -> Result<()> {
+    sql.batch_execute(&format!(
+        "truncate public.rtx_activities; \
+         insert into public.rtx_activities (raw_data) select '{RAW_DATA}'::jsonb from generate_series(1, {PREFILL}); \
+         analyze public.rtx_activities"
+    ))
+    .await?;
+    Ok(())
+}
+
 /// Memory before and after many requests, a quarter of each kind.
-async fn memory(api: SocketAddr, cases: &[Case], pid: u32, requests: u64) -> Result<(f64, f64)> {
+async fn memory(
+    api: SocketAddr,
+    sql: &Client,
+    cases: &[Case],
+    pid: u32,
+    requests: u64,
+) -> Result<(f64, f64)> {
     let before = resident(pid)?;
     let each = requests / u64::try_from(cases.len())?;
     for case in cases {
+        reset(sql).await?;
         http::send(api, &case.request, 16, Until::Count(each)).await?;
         progress(format_args!(
             "{each} × {:<46} {:.1} MB",
@@ -266,6 +286,7 @@ fn report(options: &Options, cases: &[Case], fresh: f64, (before, after): (f64, 
                 .into(),
             "Bare axum is a server with one route in a process of its own; bare statements are prepared ones over tokio-postgres, without HTTP."
                 .into(),
+            format!("Every case begins with {PREFILL} activities; a list sorts all there are."),
             "A trigger answers once its task is a row and its entry is in the calendar.".into(),
         ],
     }
