@@ -89,7 +89,12 @@ impl Guard {
 
     pub(crate) fn add(&mut self, group: i32) {
         self.groups.insert(group);
+        let had_guard = self.process.is_some();
         self.send(&line(&Message::Add(group)));
+        if had_guard && self.process.is_none() {
+            // It was dying when we last looked.
+            self.ensure_started();
+        }
     }
 
     pub(crate) fn remove(&mut self, group: i32) {

@@ -67,29 +67,68 @@ fn make_executable(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// The guards among the children of one thread.
-fn guards_among(children: &Path) -> Vec<Pid> {
-    fs::read_to_string(children)
-        .unwrap_or_default()
-        .split_whitespace()
-        .filter(|pid| {
-            fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| line.starts_with("rowcall-process-guard"))
-        })
-        .map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap())
+/// The guards that run and belong to one supervisor, told by a word of their arguments or by their parent.
+///
+/// All processes are looked at: the kernel's own list of children leaves some out while others come and go.
+fn guards_of(owner: &Owner) -> Vec<Pid> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| owner.has(*pid))
+        .map(|pid| Pid::from_raw(pid).unwrap())
         .collect()
 }
 
+/// Whose guard it is.
+enum Owner {
+    /// The supervisor of this test, whose guards carry a word of their own as an argument: with `cargo test` other
+    /// tests run in the same process.
+    Word(String),
+    /// Another process.
+    Parent(u32),
+}
+
+impl Owner {
+    fn has(&self, pid: i32) -> bool {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split('\0');
+        words.next() == Some("rowcall-process-guard")
+            && match self {
+                Self::Word(word) => words.any(|other| other == word),
+                Self::Parent(parent) => parent_of(pid) == Some(*parent),
+            }
+    }
+
+    /// The one guard, once it is there: a process shows its new arguments only some time after its start returned.
+    async fn guard(&self) -> Pid {
+        until("there is a guard", || !guards_of(self).is_empty()).await;
+        let guards = guards_of(self);
+        assert_eq!(guards.len(), 1, "one guard at a time");
+        guards[0]
+    }
+}
+
+fn parent_of(pid: i32) -> Option<u32> {
+    // The fields behind the name: state, parent, …
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Whether it still runs. A zombie has ended.
 fn running(pid: Pid) -> bool {
-    fs::exists(format!("/proc/{}", pid.as_raw_pid())).unwrap()
+    fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).is_ok_and(|stat| {
+        stat.rsplit_once(')')
+            .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+    })
 }
 
 #[tokio::test]
 async fn kill_minus_nine_leaves_nothing() {
     let dir = TempDir::new().unwrap();
     let mut daemon = daemon(&dir);
-    let children = format!("/proc/{0}/task/{0}/children", daemon.id());
-    let guard = guards_among(Path::new(&children))[0];
+    let guard = Owner::Parent(daemon.id()).guard().await;
     for name in ["agent", "child", "daemon"] {
         assert!(alive(&dir.path().join(name)), "{name}");
     }
@@ -119,51 +158,45 @@ async fn kill_minus_nine_leaves_nothing() {
     );
 }
 
-/// A place whose supervisor has a guard.
-fn guarded() -> Place {
-    Place::with(|options| {
+/// A place whose supervisor has a guard, and how that guard is known.
+fn guarded(test: &str) -> (Place, Owner) {
+    let word = format!("guard-of-{test}-{}", std::process::id());
+    let place = Place::with(|options| {
         options.guard = Some(GuardCommand {
             program: PROBE.into(),
-            args: vec!["guard".into()],
+            args: vec!["guard".into(), word.clone().into()],
         });
-    })
-}
-
-/// The guards that this process has started and that run.
-fn guards() -> Vec<Pid> {
-    fs::read_dir("/proc/self/task")
-        .unwrap()
-        .flatten()
-        .flat_map(|thread| guards_among(&thread.path().join("children")))
-        .collect()
+    });
+    (place, Owner::Word(word))
 }
 
 #[tokio::test]
 async fn one_guard_for_all_agents_and_none_after_them() {
-    let place = guarded();
-    assert!(guards().is_empty(), "no agent, no guard");
+    let (place, owner) = guarded("all");
+    assert!(guards_of(&owner).is_empty(), "no agent, no guard");
+    let mut seen = Vec::new();
     for _ in 0..3 {
         place.sh("echo '{}'").go().await.unwrap();
-        assert_eq!(guards().len(), 1);
+        seen.push(owner.guard().await);
     }
+    assert!(seen.iter().all(|guard| *guard == seen[0]), "{seen:?}");
     place.runners.shutdown().await;
-    assert!(guards().is_empty(), "it leaves with the supervisor");
+    until("it leaves with the supervisor", || {
+        guards_of(&owner).is_empty()
+    })
+    .await;
     place.close().await;
 }
 
 #[tokio::test]
 async fn a_guard_that_was_killed_is_replaced() {
-    let place = guarded();
+    let (place, owner) = guarded("killed");
     place.sh("echo '{}'").go().await.unwrap();
-    let first = guards();
-    kill_process(first[0], Signal::KILL).unwrap();
-    until("the next agent has another guard", || {
-        guards().first() != first.first()
-    })
-    .await;
+    let first = owner.guard().await;
+    kill_process(first, Signal::KILL).unwrap();
+    until("the killed guard has ended", || !running(first)).await;
     place.sh("echo '{}'").go().await.unwrap();
-    assert_eq!(guards().len(), 1);
-    assert_ne!(guards(), first);
+    assert_ne!(owner.guard().await, first);
     place.close().await;
 }
 
