@@ -1,6 +1,7 @@
 //! `rowcall machines`
 
 use clap::Args;
+use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -65,6 +66,16 @@ fn row(machine: &Value) -> [String; 7] {
         text("app_name", 40),
         text("status", 10),
         running,
-        text("started_at", 30),
+        since(&machine["started_at"]),
     ]
+}
+
+/// To the second, as all times of tables.
+fn since(at: &Value) -> String {
+    at.as_str()
+        .and_then(|at| at.parse::<Timestamp>().ok())
+        .map_or_else(
+            || "-".to_owned(),
+            |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        )
 }
