@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use rowcall_core::{Clock, IdSource};
-use tokio_postgres::{Config, NoTls};
+use rowcall_postgres::{Server, UrlError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -116,13 +116,11 @@ pub fn loopback(port: u16) -> Vec<SocketAddr> {
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
     /// The URL is not one.
-    #[error(
-        "the database URL is not understood: {0}. It looks like postgresql://user:password@host:5432/database"
-    )]
-    Url(#[source] tokio_postgres::Error),
+    #[error(transparent)]
+    Url(#[from] UrlError),
     /// The database cannot be reached.
     #[error(
-        "the database cannot be reached: {0}. Check that PostgreSQL runs and that the URL is right"
+        "the database cannot be reached: {}. Check that PostgreSQL runs and that the URL is right", rowcall_postgres::explain(.0)
     )]
     Connect(#[source] tokio_postgres::Error),
     /// The database could not be prepared.
@@ -171,10 +169,9 @@ impl Stack {
     /// # Errors
     /// See [`StackError`].
     pub async fn start(config: StackConfig) -> Result<Self, StackError> {
-        let database: Config = config.database_url.parse().map_err(StackError::Url)?;
+        let database = Server::parse(&config.database_url)?;
         if config.bootstrap {
-            let (client, connection) =
-                database.connect(NoTls).await.map_err(StackError::Connect)?;
+            let (client, connection) = database.connect().await.map_err(StackError::Connect)?;
             let driver = tokio::spawn(connection);
             let applied = bootstrap::apply(&client).await;
             drop(client);

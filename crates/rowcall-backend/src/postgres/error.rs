@@ -24,8 +24,7 @@ pub(super) fn from_postgres(what: &str, error: tokio_postgres::Error) -> SourceE
             format!("{what} failed: the connection to the database was lost; it is opened again"),
         ),
         None => {
-            let cause = std::error::Error::source(&error)
-                .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+            let cause = rowcall_postgres::explain(&error);
             // Whatever has no answer of the server behind it is the network, except values that could not be converted.
             let conversion = cause.contains("serializing") || cause.contains("deserializing");
             let class = if conversion {

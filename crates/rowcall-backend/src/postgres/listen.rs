@@ -13,15 +13,15 @@ use futures_util::{
 };
 use parking_lot::Mutex;
 use rowcall_core::{Backoff, Signal, SourceError, TableName, ports::SignalSource};
+use rowcall_postgres::Connection;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::{Notify, watch},
     task::JoinSet,
     time::Instant,
 };
-use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket};
+use tokio_postgres::{AsyncMessage, Client};
 
-use super::{PostgresBackend, config::Tls, error, tls};
+use super::{PostgresBackend, error};
 
 /// The channel of `rowcall.wake()`.
 const CHANNEL: &str = "rowcall_wake";
@@ -205,38 +205,18 @@ impl PostgresBackend {
         let config = &self.0.config;
         let what = "listening for tasks";
         let limit = config.connect_timeout;
-        match &config.tls {
-            Tls::Disable => {
-                let (client, connection) =
-                    tokio::time::timeout(limit, config.server.connect(NoTls))
-                        .await
-                        .map_err(|_| error::timed_out(what))?
-                        .map_err(|error| error::from_postgres(what, error))?;
-                self.listen_on(client, connection, mailbox, failures).await
-            }
-            mode => {
-                let connector = tls::connector(mode).map_err(|error| {
-                    SourceError::because(
-                        rowcall_core::ErrorClass::Permanent,
-                        error.to_string(),
-                        error,
-                    )
-                })?;
-                let (client, connection) =
-                    tokio::time::timeout(limit, config.server.connect(connector))
-                        .await
-                        .map_err(|_| error::timed_out(what))?
-                        .map_err(|error| error::from_postgres(what, error))?;
-                self.listen_on(client, connection, mailbox, failures).await
-            }
-        }
+        let (client, connection) = tokio::time::timeout(limit, config.server.connect())
+            .await
+            .map_err(|_| error::timed_out(what))?
+            .map_err(|error| error::from_postgres(what, error))?;
+        self.listen_on(client, connection, mailbox, failures).await
     }
 
     /// Sends nothing once it listens: an idle daemon costs the server nothing.
-    async fn listen_on<T: AsyncRead + AsyncWrite + Unpin>(
+    async fn listen_on(
         &self,
         client: Client,
-        mut connection: Connection<Socket, T>,
+        mut connection: Connection,
         mailbox: &Mailbox,
         failures: &mut u32,
     ) -> Result<std::convert::Infallible, SourceError> {

@@ -21,17 +21,17 @@ mod pool;
 mod row;
 mod settle;
 mod statement;
-pub(crate) mod tls;
 
 use std::{fmt, sync::Arc};
 
 pub use client::connect;
 pub use config::{
-    ConfigError, DEFAULT_CONNECT_TIMEOUT, DEFAULT_CONNECTIONS, DEFAULT_QUIET_FOR,
-    DEFAULT_STATEMENT_TIMEOUT, PostgresConfig, Tls,
+    DEFAULT_CONNECT_TIMEOUT, DEFAULT_CONNECTIONS, DEFAULT_QUIET_FOR, DEFAULT_STATEMENT_TIMEOUT,
+    PostgresConfig,
 };
 pub use coordinator::MAX_BATCH;
 use rowcall_core::SourceError;
+pub use rowcall_postgres::UrlError;
 
 use self::{coordinator::Fixed, listen::Gate, pool::Connections, statement::Statements};
 
@@ -81,7 +81,7 @@ impl PostgresBackend {
     }
 
     /// Opens nothing yet; the first statement does.
-    pub(crate) fn without_check(config: PostgresConfig) -> Result<Self, ConfigError> {
+    pub(crate) fn without_check(config: PostgresConfig) -> Result<Self, UrlError> {
         let connections = Connections::new(&config)?;
         Ok(Self(Arc::new(Inner {
             connections,

@@ -6,12 +6,10 @@ use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
 };
 use rowcall_core::SourceError;
-use tokio_postgres::{NoTls, Row, types::ToSql};
+use rowcall_postgres::UrlError;
+use tokio_postgres::{Row, types::ToSql};
 
-use super::{
-    config::{ConfigError, PostgresConfig, Tls},
-    error, tls,
-};
+use super::{config::PostgresConfig, error};
 
 /// The server cancels first, so that its answer says what happened; this much later the client gives up by itself.
 const CLIENT_GRACE: Duration = Duration::from_secs(5);
@@ -38,15 +36,12 @@ pub(super) fn session_setup(config: &PostgresConfig) -> String {
 }
 
 impl Connections {
-    pub(super) fn new(config: &PostgresConfig) -> Result<Self, ConfigError> {
+    pub(super) fn new(config: &PostgresConfig) -> Result<Self, UrlError> {
         let manager = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let server = config.server.clone();
-        let manager = match &config.tls {
-            Tls::Disable => Manager::from_config(server, NoTls, manager),
-            tls => Manager::from_config(server, tls::connector(tls)?, manager),
-        };
+        let server = &config.server;
+        let manager = Manager::from_config(server.config().clone(), server.connector(), manager);
         let setup = session_setup(config);
         let limit = config.statement_timeout + CLIENT_GRACE;
         let pool = Pool::builder(manager)
@@ -65,9 +60,7 @@ impl Connections {
                 })
             }))
             .build()
-            .map_err(|error| ConfigError {
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| UrlError::new(error.to_string()))?;
         Ok(Self { pool, limit })
     }
 

@@ -1,22 +1,15 @@
 //! Connections of the queue source: a pool for statements, and single ones for listening.
 
-use std::{
-    fmt,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts,
 };
-use tokio_postgres::{
-    AsyncMessage, Client, NoTls, Socket,
-    tls::{MakeTlsConnect, NoTlsStream},
-};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use rowcall_postgres::Connection;
+use tokio_postgres::Client;
 
 use super::error::QueueError;
-use crate::postgres::{ConfigError, PostgresConfig, Tls, tls};
+use crate::postgres::{PostgresConfig, UrlError};
 
 /// How long a statement waits for a free connection, and a connection for the server.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -37,32 +30,6 @@ impl fmt::Debug for Database {
             .field("target", &self.config.target())
             .field("pool", &self.pool.status())
             .finish_non_exhaustive()
-    }
-}
-
-/// What drives a listening connection.
-pub(super) enum Connection {
-    Plain(Box<tokio_postgres::Connection<Socket, NoTlsStream>>),
-    Tls(
-        Box<
-            tokio_postgres::Connection<
-                Socket,
-                <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream,
-            >,
-        >,
-    ),
-}
-
-impl Connection {
-    /// The next message of the server.
-    pub(super) fn poll_message(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<AsyncMessage, tokio_postgres::Error>>> {
-        match self {
-            Self::Plain(connection) => connection.poll_message(cx),
-            Self::Tls(connection) => connection.poll_message(cx),
-        }
     }
 }
 
@@ -99,11 +66,8 @@ impl Database {
         let manager = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let server = config.server.clone();
-        let manager = match &config.tls {
-            Tls::Disable => Manager::from_config(server, NoTls, manager),
-            mode => Manager::from_config(server, tls::connector(mode)?, manager),
-        };
+        let server = &config.server;
+        let manager = Manager::from_config(server.config().clone(), server.connector(), manager);
         let pool = Pool::builder(manager)
             .max_size(config.connections.max(1))
             .timeouts(Timeouts {
@@ -133,24 +97,13 @@ impl Database {
 
     /// A connection of its own, for listening. Somebody has to drive it.
     pub(super) async fn connect(&self) -> Result<(Client, Connection), QueueError> {
-        let doing = QueueError::doing("connecting to listen");
-        let server = &self.config.server;
-        Ok(match &self.config.tls {
-            Tls::Disable => {
-                let (client, connection) = server.connect(NoTls).await.map_err(doing)?;
-                (client, Connection::Plain(Box::new(connection)))
-            }
-            mode => {
-                let (client, connection) =
-                    server.connect(tls::connector(mode)?).await.map_err(doing)?;
-                (client, Connection::Tls(Box::new(connection)))
-            }
-        })
+        let opened = self.config.server.connect().await;
+        opened.map_err(QueueError::doing("connecting to listen"))
     }
 }
 
-impl From<ConfigError> for QueueError {
-    fn from(error: ConfigError) -> Self {
+impl From<UrlError> for QueueError {
+    fn from(error: UrlError) -> Self {
         Self::Url(error.reason)
     }
 }

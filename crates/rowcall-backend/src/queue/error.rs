@@ -66,7 +66,7 @@ pub enum QueueError {
 /// The server's own words; tokio-postgres prints only "db error".
 pub(super) fn explain(error: &tokio_postgres::Error) -> String {
     let Some(db) = error.as_db_error() else {
-        return error.to_string();
+        return rowcall_postgres::explain(error);
     };
     let hint = db
         .hint()

@@ -6,7 +6,7 @@ use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
     Timeouts,
 };
-use tokio_postgres::{Config, NoTls};
+use rowcall_postgres::Server;
 
 use super::error::RealtimeError;
 use super::limits::Limits;
@@ -22,16 +22,14 @@ pub(crate) struct Database {
     pool: Pool,
     /// Row level security checks of changes; apart, so that a storm of joins does not hold changes up.
     checks: Pool,
-    config: Config,
+    server: Server,
 }
 
 impl Database {
     /// Prepares the pools; connects to nothing yet.
     pub(crate) fn new(url: &str, limits: &Limits) -> Result<Self, RealtimeError> {
-        let mut config: Config = url.parse().map_err(RealtimeError::Url)?;
-        if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
-            return Err(RealtimeError::Tls);
-        }
+        let mut server = Server::parse(url)?;
+        let config = server.config_mut();
         let timeout = limits.query_timeout.as_millis();
         let options = [config.get_options().unwrap_or_default(), OUTPUT_SETTINGS].join(" ");
         config
@@ -40,8 +38,8 @@ impl Database {
             .connect_timeout(limits.join_timeout);
         let pool = |connections: usize| -> Result<Pool, RealtimeError> {
             let manager = Manager::from_config(
-                config.clone(),
-                NoTls,
+                server.config().clone(),
+                server.connector(),
                 ManagerConfig {
                     recycling_method: RecyclingMethod::Fast,
                 },
@@ -66,7 +64,7 @@ impl Database {
         Ok(Self {
             pool: pool(limits.pool_connections)?,
             checks: pool(limits.visibility_connections)?,
-            config,
+            server,
         })
     }
 
@@ -81,8 +79,8 @@ impl Database {
     }
 
     /// How to connect, for the replication session.
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
     }
 
     /// Closes the pools.

@@ -4,22 +4,14 @@
 #[derive(Debug, thiserror::Error)]
 pub enum RealtimeError {
     /// The database URL cannot be read.
-    #[error(
-        "the database URL is not understood: {0}. Use postgresql://user:password@host:port/database"
-    )]
-    Url(#[source] tokio_postgres::Error),
-    /// The URL asks for TLS.
-    #[error(
-        "the database URL says sslmode=require, and Realtime reads changes without TLS only. Use a server on this \
-         machine or in a private network with sslmode=disable"
-    )]
-    Tls,
+    #[error(transparent)]
+    Url(#[from] rowcall_postgres::UrlError),
     /// A connection pool could not be built.
     #[error("the connection pool could not be made: {0}")]
     Pool(String),
     /// The database cannot be reached.
     #[error(
-        "Realtime cannot connect to the database: {0}. Check that PostgreSQL runs and that the URL is right"
+        "Realtime cannot connect to the database: {}. Check that PostgreSQL runs and that the URL is right", rowcall_postgres::explain(.0)
     )]
     Connect(#[source] deadpool_postgres::PoolError),
     /// Something of schema `realtime`, a publication or the slot could not be made.
@@ -54,7 +46,7 @@ impl RealtimeError {
     /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Url(_) | Self::Tls => "db-url",
+            Self::Url(_) => "db-url",
             Self::Pool(_) | Self::Connect(_) => "db-unavailable",
             Self::Prepare { .. } => "stack-bootstrap",
             Self::WalLevel { .. } => "stack-wal-level",

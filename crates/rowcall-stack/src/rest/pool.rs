@@ -9,7 +9,8 @@ use deadpool::managed::{
     Manager as Managed, Metrics, Object, Pool as Deadpool, RecycleError, RecycleResult,
 };
 use parking_lot::Mutex;
-use tokio_postgres::{CancelToken, Client, Config, Error, NoTls, Statement};
+use rowcall_postgres::{Connector, Server};
+use tokio_postgres::{CancelToken, Client, Error, Statement};
 
 use super::limits::{ACQUIRE_TIMEOUT, DEFAULT_STATEMENT_TIMEOUT, MAX_SEEN_SHAPES, MAX_STATEMENTS};
 
@@ -19,7 +20,7 @@ pub(crate) type Pool = Deadpool<Manager>;
 /// Opens connections and prepares them to act as the authenticator.
 #[derive(Debug)]
 pub(crate) struct Manager {
-    config: Config,
+    server: Server,
     generation: Arc<AtomicU64>,
 }
 
@@ -29,6 +30,7 @@ pub(crate) struct Connection {
     pub client: Client,
     statements: HashMap<Box<str>, Statement>,
     generation: u64,
+    connector: Connector,
 }
 
 impl std::fmt::Debug for Connection {
@@ -53,9 +55,9 @@ impl Connection {
         self.statements.insert(text.into(), statement);
     }
 
-    /// How to stop what runs on it.
-    pub(crate) fn cancel_token(&self) -> CancelToken {
-        self.client.cancel_token()
+    /// How to stop what runs on it, over a connection like its own.
+    fn cancel(&self) -> (CancelToken, Connector) {
+        (self.client.cancel_token(), self.connector.clone())
     }
 }
 
@@ -70,7 +72,7 @@ impl Managed for Manager {
     type Error = Error;
 
     async fn create(&self) -> Result<Connection, Error> {
-        let (client, connection) = self.config.connect(NoTls).await?;
+        let (client, connection) = self.server.connect().await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a REST connection to PostgreSQL ended");
@@ -88,6 +90,7 @@ impl Managed for Manager {
             client,
             statements: HashMap::new(),
             generation,
+            connector: self.server.connector(),
         })
     }
 
@@ -106,8 +109,8 @@ impl Managed for Manager {
 }
 
 /// Opens a pool of at most `size` connections. `generation` is raised when prepared statements must be forgotten.
-pub(crate) fn open(config: Config, size: usize, generation: Arc<AtomicU64>) -> Pool {
-    Deadpool::builder(Manager { config, generation })
+pub(crate) fn open(server: Server, size: usize, generation: Arc<AtomicU64>) -> Pool {
+    Deadpool::builder(Manager { server, generation })
         .max_size(size)
         .wait_timeout(Some(ACQUIRE_TIMEOUT))
         .create_timeout(Some(ACQUIRE_TIMEOUT))
@@ -151,14 +154,15 @@ impl Drop for Lease {
             return;
         };
         let connection = Object::take(object);
-        let token = connection.cancel_token();
+        let (token, connector) = connection.cancel();
         drop(connection);
         // Without a runtime the whole process ends, and the connection with it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
         runtime.spawn(async move {
-            if tokio::time::timeout(super::limits::CANCEL_TIMEOUT, token.cancel_query(NoTls))
+            let cancelled = token.cancel_query(connector);
+            if tokio::time::timeout(super::limits::CANCEL_TIMEOUT, cancelled)
                 .await
                 .is_err()
             {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use rowcall_core::Clock;
+use rowcall_postgres::Server;
 use tokio::sync::OnceCell;
-use tokio_postgres::Config;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,7 +33,7 @@ use crate::auth::Keys;
 #[derive(Debug)]
 pub struct RestOptions {
     /// The database, as a superuser, the authenticator, or a member of the API roles.
-    pub database: Config,
+    pub database: Server,
     /// The keys that tokens are checked with.
     pub keys: Keys,
     /// The clock that tokens are checked against.

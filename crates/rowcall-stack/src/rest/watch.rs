@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rowcall_postgres::Server;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client};
 use tokio_util::sync::CancellationToken;
 
 use super::config::RestConfig;
@@ -82,7 +83,7 @@ impl Schema {
 /// What the task that keeps the cache needs.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    database: Config,
+    database: Server,
     config: RestConfig,
     generation: Arc<AtomicU64>,
     current: watch::Sender<Option<Arc<Loaded>>>,
@@ -93,7 +94,7 @@ pub(crate) struct Keeper {
 
 /// Prepares the keeper; nothing happens until [`Keeper::run`].
 pub(crate) fn keeper(
-    database: Config,
+    database: Server,
     config: RestConfig,
     generation: Arc<AtomicU64>,
 ) -> (Keeper, Schema) {
@@ -140,7 +141,7 @@ impl Keeper {
 
     /// One connection, from the first load to its end.
     async fn connected(&mut self, retry: &mut Duration) -> Result<(), LoadError> {
-        let (client, mut connection) = self.database.connect(NoTls).await?;
+        let (client, mut connection) = self.database.connect().await?;
         let (notify, mut notified) = mpsc::channel(NOTIFICATIONS);
         // The connection is driven by a task of its own, so that a load can wait for answers here.
         let driver = tokio::spawn(async move {

@@ -17,6 +17,8 @@
 //! What lives in the whole server instead of one database (roles, active replication slots) is the
 //! test's own to name uniquely and to drop; [`TestDb::unique`] makes such names.
 //!
+//! [`TlsFront`] puts TLS before a server whose programs may have none.
+//!
 //! Tests that stop, restart or kill a server make a [`PrivateCluster`].
 //!
 //! `ROWCALL_TEST_PG_BIN` names the directory of the server programs to use; without it they come
@@ -30,7 +32,9 @@ mod meeting;
 mod place;
 mod server;
 mod thread;
+mod tls;
 
 pub use database::TestDb;
 pub use place::scratch_dir;
 pub use server::{PrivateCluster, ServerEnd, TestCluster};
+pub use tls::TlsFront;

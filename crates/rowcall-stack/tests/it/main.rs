@@ -5,3 +5,4 @@ mod cluster;
 mod cluster_testing;
 mod realtime;
 mod rest;
+mod tls;

@@ -61,7 +61,7 @@ fn own(error: &(dyn Error + 'static)) -> Option<&'static str> {
         StackError,
         StoreError,
         TableNameError,
-        rowcall_backend::postgres::ConfigError,
+        rowcall_backend::postgres::UrlError,
     ];
     error.downcast_ref::<UserError>().and_then(|user| user.code)
 }

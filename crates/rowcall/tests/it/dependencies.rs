@@ -7,12 +7,19 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 /// Who may depend on whom inside the workspace. An edge that is not here needs a reason and a line in ARCHITECTURE.md.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("rowcall-core", &[]),
+    ("rowcall-postgres", &[]),
     ("rowcall-realtime", &["rowcall-core"]),
     ("rowcall-supervisor", &["rowcall-core"]),
     ("rowcall-llm", &["rowcall-core"]),
     ("rowcall-engine", &["rowcall-core"]),
-    ("rowcall-backend", &["rowcall-core", "rowcall-realtime"]),
-    ("rowcall-stack", &["rowcall-core", "rowcall-realtime"]),
+    (
+        "rowcall-backend",
+        &["rowcall-core", "rowcall-postgres", "rowcall-realtime"],
+    ),
+    (
+        "rowcall-stack",
+        &["rowcall-core", "rowcall-postgres", "rowcall-realtime"],
+    ),
     (
         "rowcall",
         &[

@@ -4,7 +4,7 @@ mod browser;
 
 use std::process::Stdio;
 
-use rowcall_stack::testing::{PrivateCluster, TestDb, scratch_dir};
+use rowcall_stack::testing::{PrivateCluster, TestCluster, TestDb, TlsFront, scratch_dir};
 use tokio::process::Command;
 
 use crate::support::{PATIENCE, Settings, Stack, clients, command, keys, run, until};
@@ -153,6 +153,42 @@ async fn a_database_must_be_named_and_be_there() {
         .await
         .expect("it runs");
     assert_eq!(output.status.code(), Some(4), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_wants_tls_is_served_and_its_certificate_checked() {
+    let cluster = TestCluster::shared().await;
+    let front = TlsFront::before(cluster.port(), "localhost").await;
+    let db = TestDb::create().await;
+    let roots = front.roots();
+    let url = front.url(
+        &db.url(),
+        &format!("sslmode=verify-full&sslrootcert={}", roots.display()),
+    );
+    let stack = Stack::start(&url).await;
+    let sql = db.connect().await;
+    sql.batch_execute(DIARY).await.expect("a table");
+    walk(&stack.settings, stack.url()).await;
+    stack.stop().await;
+    let stranger = TlsFront::before(cluster.port(), "localhost").await;
+    let url = front.url(
+        &db.url(),
+        &format!(
+            "sslmode=verify-full&sslrootcert={}",
+            stranger.roots().display()
+        ),
+    );
+    let dir = scratch_dir();
+    let output = command(dir.path())
+        .args(["stack", "--port", "0"])
+        .env("ROWCALL_DATABASE_URL", url)
+        .output()
+        .await
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(text.contains("sslrootcert"), "{text}");
+    assert_eq!(front.refused(), 0, "nothing is tried without TLS");
 }
 
 #[tokio::test]

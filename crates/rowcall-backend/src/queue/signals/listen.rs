@@ -231,7 +231,7 @@ impl Listener {
 
 /// Drives the connection and turns its notifications into marks. Foreign queues leave none.
 async fn drive(
-    mut connection: crate::queue::database::Connection,
+    mut connection: rowcall_postgres::Connection,
     backend: QueueBackend,
     own: Arc<AtomicI32>,
     marks: Arc<Mutex<Marks>>,

@@ -8,4 +8,5 @@ mod filter;
 mod migrate;
 mod plans;
 mod published;
+mod tls;
 mod wake;

@@ -23,8 +23,8 @@ use axum::http::{HeaderMap, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
 use rowcall_core::Clock;
+
 use serde::de::DeserializeOwned;
-use tokio_postgres::{Config, NoTls};
 
 use self::error::{Answered, AuthError};
 use self::limit::Limit;
@@ -80,7 +80,7 @@ impl Default for AuthConfig {
 #[derive(Debug)]
 pub struct AuthOptions {
     /// The database, as a role that may read and write the tables of schema `auth`.
-    pub database: Config,
+    pub database: rowcall_postgres::Server,
     /// The keys that tokens are signed with.
     pub keys: Keys,
     /// The clock.
@@ -115,8 +115,8 @@ impl AuthServer {
     /// Prepares the server; connections open when they are needed.
     pub fn new(options: AuthOptions) -> Self {
         let manager = deadpool_postgres::Manager::from_config(
-            options.database,
-            NoTls,
+            options.database.config().clone(),
+            options.database.connector(),
             deadpool_postgres::ManagerConfig {
                 recycling_method: deadpool_postgres::RecyclingMethod::Fast,
             },

@@ -21,6 +21,7 @@ mod settle;
 mod slot;
 mod subscribe;
 mod subscription;
+mod tunnel;
 mod value;
 mod visibility;
 

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use pgwire_replication::{PgWireError, ReplicationClient, ReplicationConfig};
+use rowcall_postgres::{Server, Tls};
 use tokio_postgres::config::Host;
 
+use super::tunnel::{self, Entrance};
 use super::{MESSAGES_PUBLICATION, PUBLICATION};
 use crate::realtime::database::{Database, OUTPUT_SETTINGS, QueryError};
 
@@ -53,6 +55,8 @@ pub(crate) enum SlotError {
     Query(#[from] QueryError),
     #[error("the database URL names no host to read changes from")]
     NoHost,
+    #[error("no encrypted connection to read changes over: {}", rowcall_postgres::explain(.0))]
+    Tls(#[source] std::io::Error),
 }
 
 impl From<tokio_postgres::Error> for SlotError {
@@ -151,8 +155,13 @@ async fn open_within(
         }
     }
     drop(connection);
-    let mut client =
-        ReplicationClient::connect_gated(config(database, &name, application)?).await?;
+    let server = database.server();
+    let entrance = match server.tls() {
+        Tls::Disable => direct(server)?,
+        _ => tunnel::dig(server).await.map_err(SlotError::Tls)?,
+    };
+    let config = config(server, entrance, &name, application);
+    let mut client = ReplicationClient::connect_gated(config).await?;
     if !exists {
         let temporary = if is_temporary { " TEMPORARY" } else { "" };
         let create = format!(
@@ -168,35 +177,41 @@ async fn open_within(
     })
 }
 
-fn config(
-    database: &Database,
-    slot: &str,
-    application: &str,
-) -> Result<ReplicationConfig, SlotError> {
-    let config = database.config();
-    let host = match config.get_hosts().first() {
-        Some(Host::Tcp(host)) => host.clone(),
+/// The server itself, where nothing is encrypted.
+fn direct(server: &Server) -> Result<Entrance, SlotError> {
+    let config = server.config();
+    let host = match (config.get_hosts().first(), config.get_hostaddrs().first()) {
+        (_, Some(address)) => address.to_string(),
+        (Some(Host::Tcp(host)), None) => host.clone(),
         #[cfg(unix)]
-        Some(Host::Unix(path)) => path.to_string_lossy().into_owned(),
-        _ => return Err(SlotError::NoHost),
+        (Some(Host::Unix(path)), None) => path.to_string_lossy().into_owned(),
+        (None, None) => return Err(SlotError::NoHost),
     };
+    Ok(Entrance {
+        host,
+        port: server.port(),
+    })
+}
+
+fn config(server: &Server, entrance: Entrance, slot: &str, application: &str) -> ReplicationConfig {
+    let config = server.config();
     let user = config.get_user().unwrap_or("postgres");
     let password = String::from_utf8_lossy(config.get_password().unwrap_or_default()).into_owned();
     let replication = ReplicationConfig::new(
-        host,
+        entrance.host,
         user,
         password,
         config.get_dbname().unwrap_or(user),
         slot,
         [PUBLICATION, MESSAGES_PUBLICATION],
     );
-    Ok(replication
-        .with_port(config.get_ports().first().copied().unwrap_or(5432))
+    replication
+        .with_port(entrance.port)
         .with_buffer_size(BUFFERED_EVENTS)
         .with_status_interval(STATUS_INTERVAL)
         .with_wakeup_interval(STATUS_INTERVAL)
         .with_options(OUTPUT_SETTINGS)
-        .with_application_name(application))
+        .with_application_name(application)
 }
 
 /// How often dropping the slot is tried while PostgreSQL still thinks that somebody reads it.
