@@ -11,6 +11,7 @@ pub mod queue;
 pub mod setup;
 mod sql;
 pub mod supabase;
+mod text;
 
 pub use custom::CustomConfig;
 pub use memory::{MemoryCoordinator, NewTask};

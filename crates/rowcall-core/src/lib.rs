@@ -28,7 +28,7 @@ pub use filter::Filter;
 pub use id::{AgentId, AppId, MachineId, TaskId, TaskRef};
 pub use lease::{Lease, LeaseKey, LeasePolicy};
 pub use manifest::{App, AppType, ManifestError};
-pub use retry::{Backoff, RetryPolicy};
+pub use retry::{Backoff, MAX_RETRY_DELAY, RetryPolicy};
 pub use route::{Route, Selector, Trigger};
 pub use table::{TableName, TableNameError};
 pub use task::{InvalidTransition, Payload, Task, TaskState};

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// No retry is put off longer, whatever was asked for: times that databases cannot hold lie beyond.
+pub const MAX_RETRY_DELAY: Duration = Duration::from_hours(24 * 365);
+
 /// Waiting times between attempts of one machine: doubling, capped, jittered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {

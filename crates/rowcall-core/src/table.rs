@@ -65,6 +65,11 @@ impl TableName {
         }
     }
 
+    /// Whether this is [`Self::activities`].
+    pub fn is_activities(&self) -> bool {
+        &*self.schema == "public" && &*self.name == "rtx_activities"
+    }
+
     /// The schema, unquoted.
     pub fn schema(&self) -> &str {
         &self.schema

@@ -8,7 +8,9 @@
 --   retry_at      when the machine that failed the task may try it again
 --
 -- Indexes are partial and few, because every one of them costs on every claim: the claimable rows of a table by age, the
--- leased ones by the time of their lease, the failed ones by how often they failed. Half of each page is left free, so that the
+-- leased ones by the time of their lease, the failed ones by how often they failed, the ended ones by age. Together they hold
+-- every row once, so that lists of all of them, the newest first, merge a few index scans: an index of all rows by age would cost
+-- a quarter of every insert and of every task, measured, that of the completed ones costs a fourteenth of a task. Half of each page is left free, so that the
 -- new versions a task leaves behind stay beside the first: a seventh of the cost of a task, measured.
 create table rowcall.facts (
   name text primary key,
@@ -47,8 +49,8 @@ begin
     insert into rowcall.facts (name, value) values ('activities', 'created');
     return;
   end if;
-  if kind not in ('r', 'p') then
-    raise exception 'public.rtx_activities exists and is not a table'
+  if kind <> 'r' then
+    raise exception 'public.rtx_activities exists and is not a plain table'
       using hint = 'Rename it, then run the migration again.';
   end if;
   if not exists (
@@ -87,3 +89,7 @@ create index if not exists rtx_activities_leased_idx on public.rtx_activities (c
   where status in ('claimed', 'processing');
 create index if not exists rtx_activities_failed_idx on public.rtx_activities (coalesce(retry_count, 0), created_at)
   where status = 'failed';
+create index if not exists rtx_activities_completed_idx on public.rtx_activities (created_at, id)
+  where status = 'completed';
+create index if not exists rtx_activities_ended_idx on public.rtx_activities (status, created_at, id)
+  where status not in ('pending', 'claimed', 'processing', 'failed', 'completed');

@@ -11,7 +11,6 @@ create or replace function rowcall_queue.broadcast_sent() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  sent record;
   gate_ms integer := tg_argv[4]::integer;
 begin
   begin
@@ -38,17 +37,13 @@ begin
         from new_rows n order by n.msg_id;
       return null;
     end if;
-    select pg_catalog.min(msg_id) as first, pg_catalog.max(msg_id) as last, pg_catalog.count(*) as count,
-           pg_catalog.min(vt) as visible_at
-      into sent from new_rows;
-    if sent.count > 0 then
-      perform realtime.send(
-        pg_catalog.jsonb_build_object('queue', tg_argv[2], 'job_id', sent.first, 'last_job_id', sent.last,
-          'count', sent.count, 'visible_at', sent.visible_at,
-          'visible_in', greatest(extract(epoch from sent.visible_at - pg_catalog.clock_timestamp()), 0),
+    perform realtime.send(
+        pg_catalog.jsonb_build_object('queue', tg_argv[2], 'job_id', pg_catalog.min(n.msg_id),
+          'last_job_id', pg_catalog.max(n.msg_id), 'count', pg_catalog.count(*), 'visible_at', pg_catalog.min(n.vt),
+          'visible_in', greatest(extract(epoch from pg_catalog.min(n.vt) - pg_catalog.clock_timestamp()), 0),
           'gate_ms', gate_ms),
-        tg_argv[1], tg_argv[0], tg_argv[3]::boolean);
-    end if;
+        tg_argv[1], tg_argv[0], tg_argv[3]::boolean)
+      from new_rows n having pg_catalog.count(*) > 0;
   exception when others then
     raise warning 'rowcall: queue % broadcasts nothing: %', tg_argv[2], sqlerrm;
   end;

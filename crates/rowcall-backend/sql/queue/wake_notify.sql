@@ -13,7 +13,6 @@ language plpgsql security definer set search_path = ''
 as $$
 declare
   gate record;
-  sent record;
   fresh boolean := pg_catalog.current_setting('transaction_isolation') = 'read committed';
 begin
   begin
@@ -23,16 +22,14 @@ begin
         return null;
       end if;
     end if;
-    select pg_catalog.min(msg_id) as first, pg_catalog.max(msg_id) as last, pg_catalog.count(*) as count,
-           pg_catalog.min(vt) as visible_at
-      into sent from new_rows;
-    if sent.count = 0 then
+    perform pg_catalog.pg_notify('rowcall_queue', pg_catalog.json_build_object(
+        'queue', tg_argv[0], 'job_id', pg_catalog.min(n.msg_id), 'last_job_id', pg_catalog.max(n.msg_id),
+        'count', pg_catalog.count(*), 'visible_at', pg_catalog.min(n.vt),
+        'visible_in', greatest(extract(epoch from pg_catalog.min(n.vt) - pg_catalog.clock_timestamp()), 0))::text)
+      from new_rows n having pg_catalog.count(*) > 0;
+    if not found then
       return null;
     end if;
-    perform pg_catalog.pg_notify('rowcall_queue', pg_catalog.json_build_object(
-      'queue', tg_argv[0], 'job_id', sent.first, 'last_job_id', sent.last, 'count', sent.count,
-      'visible_at', sent.visible_at,
-      'visible_in', greatest(extract(epoch from sent.visible_at - pg_catalog.clock_timestamp()), 0))::text);
     if fresh then
       -- Whoever holds the row is disarming it too, or arms it and will look afterwards: no need to wait.
       update rowcall_queue.waiting w set armed = false

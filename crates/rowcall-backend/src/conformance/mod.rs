@@ -204,7 +204,8 @@ macro_rules! conformance {
             settle: completing_writes_the_result, failing_clears_the_lock_and_names_the_machine, canceling_is_final,
                 a_repeated_settlement_stands, a_second_verdict_is_lost, settles_many_in_order, duplicates_in_one_call,
                 renewing_keeps_a_lease_alive, processing_is_marked_and_still_ours, releasing_counts_no_failure,
-                strangers_are_fenced, an_old_attempt_is_fenced, settles_and_claims_at_once, settle_and_claim_fences_too;
+                strangers_are_fenced, an_old_attempt_is_fenced, settles_and_claims_at_once, settle_and_claim_fences_too,
+                odd_values_do_not_spoil_a_batch, two_attempts_in_one_call;
             stale: a_fresh_lease_is_held, a_stale_lease_is_claimed, a_zombie_is_fenced, recovery_returns_stale_leases,
                 recovery_leaves_fresh_leases, a_holder_takes_its_own_stale_lease;
             retry: another_machine_tries_again, the_same_machine_does_not, the_same_machine_waits_its_turn, the_limit_needs_attention,

@@ -333,3 +333,83 @@ pub async fn settle_and_claim_fences_too(fixture: &dyn Fixture) {
     assert!(broken.retry_at.is_some());
     assert!(matches!(settlements[1].verdict, Verdict::Completed(_)));
 }
+
+/// One answer that cannot be stored as it is neither fails the others nor is lost silently.
+pub async fn odd_values_do_not_spoil_a_batch(fixture: &dyn Fixture) {
+    let mut leases = Vec::new();
+    for _ in 0..5 {
+        leases.push(leased(fixture, "m1").await);
+    }
+    let with = |lease: &LeaseKey, result: &str| rowcall_core::ports::Settlement {
+        lease: lease.clone(),
+        verdict: Verdict::Completed(json(result)),
+    };
+    let huge = format!("{{\"n\": 1e{}}}", "9".repeat(9));
+    let settlements = [
+        completed(&leases[0]),
+        with(
+            &leases[1],
+            "{\"text\": \"a\\u0000b \\ud800 \\ud83d\\ude00\"}",
+        ),
+        with(&leases[2], &huge),
+        rowcall_core::ports::Settlement {
+            lease: leases[3].clone(),
+            verdict: Verdict::Failed {
+                error: "a\0b".into(),
+                retry_in: Some(Duration::MAX),
+            },
+        },
+    ];
+    let both = fixture
+        .coordinator()
+        .settle_and_claim(&rules("m1"), &settlements, &batch(1))
+        .await;
+    let (fences, _) = both.expect("settling and claiming works");
+    assert_eq!(fences, [Fence::Held; 4]);
+    assert_eq!(
+        read(fixture, &leases[0].task).await.state,
+        Some(TaskState::Completed)
+    );
+    assert_eq!(
+        read(fixture, &leases[1].task).await.state,
+        Some(TaskState::Completed)
+    );
+    let huge = read(fixture, &leases[2].task).await;
+    assert!(matches!(
+        huge.state,
+        Some(TaskState::Completed | TaskState::Failed)
+    ));
+    assert_eq!(
+        read(fixture, &leases[3].task).await.state,
+        Some(TaskState::Failed)
+    );
+    assert_eq!(
+        settle_one(fixture, completed(&leases[4])).await,
+        Fence::Held
+    );
+}
+
+/// An old and a new attempt of one task in one call: only the new one counts.
+pub async fn two_attempts_in_one_call(fixture: &dyn Fixture) {
+    for new_first in [false, true] {
+        let old = leased(fixture, "m1").await;
+        fixture
+            .coordinator()
+            .release(std::slice::from_ref(&old))
+            .await
+            .expect("releasing works");
+        let new = win(fixture, &rules("m1"), &old.task).await.lease.into_key();
+        let mut settlements = vec![completed(&old), completed(&new)];
+        let mut expected = vec![Fence::Lost, Fence::Held];
+        if new_first {
+            settlements.reverse();
+            expected.reverse();
+        }
+        let fences = fixture
+            .coordinator()
+            .settle(&settlements)
+            .await
+            .expect("settling works");
+        assert_eq!(fences, expected);
+    }
+}

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::CustomConfig;
+use crate::text::storable_text;
 
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -66,12 +67,14 @@ pub(crate) struct LockError {
 }
 
 /// What became of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reported {
     /// The app has it.
     Delivered,
     /// The app says that the task is not ours any more.
     Refused,
+    /// The app cannot take this result, and said so.
+    Unusable(String),
 }
 
 /// An app's endpoints.
@@ -173,8 +176,8 @@ impl LockApi {
         };
         let (action, data) = match verdict {
             Verdict::Completed(result) => ("complete", Data::Result { result }),
-            Verdict::Failed { error, .. } => failed(error.clone()),
-            Verdict::Canceled { reason } => failed(format!("canceled: {reason}")),
+            Verdict::Failed { error, .. } => failed(storable_text(error).into_owned()),
+            Verdict::Canceled { reason } => failed(format!("canceled: {}", storable_text(reason))),
         };
         let body = Report {
             task_id: &task.id,
@@ -201,6 +204,17 @@ impl LockApi {
         // The answer is not laid down: any success means that it was delivered, unless it says the opposite.
         if status.is_success() && answer.success != Some(false) {
             return Ok(Reported::Delivered);
+        }
+        let unusable = [
+            StatusCode::BAD_REQUEST,
+            StatusCode::PAYLOAD_TOO_LARGE,
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ];
+        if matches!(verdict, Verdict::Completed(_)) && unusable.contains(&status) {
+            let said: String = text.chars().take(MAX_ANSWER_CHARS).collect();
+            return Ok(Reported::Unusable(format!(
+                "the app answered the result with {status} and {said:?}"
+            )));
         }
         Err(unexpected("/api/task-webhook", status, &text))
     }

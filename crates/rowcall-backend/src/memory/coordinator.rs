@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rowcall_core::{
-    Lease, LeaseKey, MachineId, RetryPolicy, Selector, Signal, SourceError, TableName, TaskRef,
-    TaskState,
+    Lease, LeaseKey, MAX_RETRY_DELAY, MachineId, RetryPolicy, Selector, Signal, SourceError,
+    TableName, TaskRef, TaskState,
     ports::{
         Capabilities, ClaimBatch, ClaimOrder, ClaimOutcome, ClaimRules, Claimed, Coordinator,
         Fence, Maintenance, Settlement, TaskView, Verdict,
@@ -58,7 +58,8 @@ impl Row {
                     self.attempted_by.push(machine.clone());
                 }
                 self.retry_count += 1;
-                self.retry_at = retry_in.and_then(|delay| now.checked_add(delay).ok());
+                self.retry_at =
+                    retry_in.and_then(|delay| now.checked_add(delay.min(MAX_RETRY_DELAY)).ok());
                 self.unlock();
             }
             Verdict::Canceled { reason } => {
@@ -133,9 +134,14 @@ impl State {
         candidates.sort_by_key(|row| row.state() != Some(TaskState::Failed));
         let limit = usize::try_from(batch.limit).unwrap_or(usize::MAX);
         let chosen = candidates.into_iter().take(limit);
-        chosen
+        let mut claimed: Vec<Claimed> = chosen
             .map(|row| row.lease_to(&rules.machine, now))
-            .collect()
+            .collect();
+        claimed.sort_by_key(|one| one.task.created_at);
+        if batch.order == ClaimOrder::NewestFirst {
+            claimed.reverse();
+        }
+        claimed
     }
 }
 

@@ -2,13 +2,14 @@
 
 use async_trait::async_trait;
 use rowcall_core::{
-    RetryPolicy, SourceError, TableName, TaskRef, TaskState,
+    RetryPolicy, SourceError, TaskRef, TaskState,
     ports::{AdminOutcome, TaskAdmin, TaskQuery, TaskView},
 };
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{PostgresBackend, row};
+use crate::text::storable_text;
 
 /// A list shows at most this many tasks at once.
 const MAX_LIST: u32 = 1000;
@@ -21,10 +22,7 @@ impl PostgresBackend {
         task: &TaskRef,
         more: &[&(dyn ToSql + Sync)],
     ) -> Result<AdminOutcome, SourceError> {
-        let id: Option<Uuid> = task
-            .id
-            .as_uuid()
-            .filter(|_| task.table == TableName::activities());
+        let id: Option<Uuid> = task.id.as_uuid().filter(|_| task.table.is_activities());
         let Some(id) = id else {
             return Ok(AdminOutcome::NotFound);
         };
@@ -112,7 +110,7 @@ impl TaskAdmin for PostgresBackend {
         self.administer(
             include_str!("../../sql/postgres/admin_cancel.sql"),
             task,
-            &[&reason],
+            &[&storable_text(reason)],
         )
         .await
     }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rowcall_core::{
-    LeaseKey, MachineId, Selector, SourceError, TableName, TaskRef, TaskState,
+    LeaseKey, MachineId, Selector, SourceError, TaskRef, TaskState,
     ports::{
         Capabilities, ClaimBatch, ClaimOrder, ClaimOutcome, ClaimRules, Claimed, Coordinator,
         Fence, Ineligible, Maintenance, Settlement, TaskView,
@@ -17,8 +17,8 @@ use uuid::Uuid;
 use crate::sql::selector::{self, ActivityRow};
 
 use super::{
-    PostgresBackend,
-    row::{self, TASK_COLUMNS},
+    PostgresBackend, error,
+    row::{self, Names, TASK_COLUMNS},
     settle::SettleArrays,
     statement::{self, ClaimShape},
 };
@@ -81,9 +81,10 @@ impl PostgresBackend {
         batch: &ClaimBatch,
     ) -> Result<Vec<Claimed>, SourceError> {
         let needs = selector::activity_row_for(&batch.selectors);
+        let mut names = Names::new();
         let claimed = rows
             .iter()
-            .map(|row| row::claimed(row, &rules.machine, needs));
+            .map(|row| row::claimed(row, &rules.machine, needs, &mut names));
         Ok(in_order(claimed.collect::<Result<_, _>>()?, batch.order))
     }
 }
@@ -101,7 +102,7 @@ impl Coordinator for PostgresBackend {
     }
 
     async fn claim(&self, rules: &ClaimRules, task: &TaskRef) -> Result<ClaimOutcome, SourceError> {
-        let (Some(id), true) = (task.id.as_uuid(), task.table == TableName::activities()) else {
+        let (Some(id), true) = (task.id.as_uuid(), task.table.is_activities()) else {
             return Ok(ClaimOutcome::Gone);
         };
         let (max_attempts, same_machine) = retry_parameters(rules);
@@ -119,6 +120,7 @@ impl Coordinator for PostgresBackend {
                 row,
                 &rules.machine,
                 ActivityRow::FromDatabase,
+                &mut Names::new(),
             )?))),
             None => self.why_not(rules, id).await,
         }
@@ -198,11 +200,22 @@ impl Coordinator for PostgresBackend {
         let mut parameters: Vec<&(dyn ToSql + Sync)> =
             vec![&machine, &limit, &max_attempts, &same_machine];
         parameters.extend(arrays.parameters());
-        let mut rows = self
+        let answer = self
             .0
             .connections
             .query("settling and claiming tasks", &sql, &parameters)
-            .await?;
+            .await;
+        let mut rows = match answer {
+            // One value of the batch cannot be stored; the others must not suffer.
+            Err(error) if error::is_refused_value(&error) => {
+                let fences = self.settle_all(settlements).await?;
+                return Ok((
+                    fences,
+                    self.claim_next(rules, batch).await.unwrap_or_default(),
+                ));
+            }
+            rows => rows?,
+        };
         let settled: Option<Vec<Uuid>> = rows.pop().and_then(|last| last.get(TASK_COLUMNS));
         let written: HashSet<Uuid> = settled.unwrap_or_default().into_iter().collect();
         let claimed = Self::claimed(&rows, rules, batch)?;
@@ -300,7 +313,7 @@ impl Coordinator for PostgresBackend {
     }
 
     async fn inspect(&self, task: &TaskRef) -> Result<Option<TaskView>, SourceError> {
-        let (Some(id), true) = (task.id.as_uuid(), task.table == TableName::activities()) else {
+        let (Some(id), true) = (task.id.as_uuid(), task.table.is_activities()) else {
             return Ok(None);
         };
         let rows = self

@@ -60,6 +60,19 @@ pub(super) fn timed_out(what: &str) -> SourceError {
     )
 }
 
+/// Whether PostgreSQL refused a value: JSON it cannot hold, a number too large, too deep a nesting.
+pub(super) fn is_refused_value(error: &SourceError) -> bool {
+    let source = error
+        .source
+        .as_deref()
+        .and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
+    let code = source
+        .and_then(tokio_postgres::Error::code)
+        .map(SqlState::code);
+    // Data exceptions and exceeded limits.
+    code.is_some_and(|code| code.starts_with("22") || code.starts_with("54"))
+}
+
 /// A value of ours or of the database that should not be.
 pub(super) fn bug(message: impl Into<String>) -> SourceError {
     SourceError::new(ErrorClass::Bug, message)

@@ -21,6 +21,8 @@ mod pool;
 mod row;
 mod settle;
 mod statement;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, sync::Arc};
 

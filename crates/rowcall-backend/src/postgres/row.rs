@@ -15,7 +15,10 @@ use tokio_postgres::{
 use uuid::Uuid;
 
 use super::error;
-use crate::sql::selector::{self, ActivityRow};
+use crate::{
+    sql::selector::{self, ActivityRow},
+    text::storable_json,
+};
 
 /// The version byte that PostgreSQL puts before the text of a `jsonb` value on the wire.
 const JSONB_VERSION: u8 = 1;
@@ -89,7 +92,7 @@ impl ToSql for JsonValue<'_> {
         if ty == &Type::JSONB {
             out.extend_from_slice(&[JSONB_VERSION]);
         }
-        out.extend_from_slice(self.0.get().as_bytes());
+        out.extend_from_slice(storable_json(self.0.get()).as_bytes());
         Ok(IsNull::No)
     }
 
@@ -125,15 +128,43 @@ pub(super) fn activity(id: Uuid) -> TaskRef {
     }
 }
 
+/// The table names in the rows of one answer: nearly all the same, so each is made once and shared.
+pub(super) struct Names {
+    activities: TableName,
+    source: Option<(Box<str>, TableName)>,
+}
+
+impl Names {
+    pub(super) fn new() -> Self {
+        Self {
+            activities: TableName::activities(),
+            source: None,
+        }
+    }
+
+    fn source(&mut self, text: &str) -> TableName {
+        match &self.source {
+            Some((known, name)) if **known == *text => name.clone(),
+            _ => {
+                // Words that foreign writers put there count as what a direct write is.
+                let name = text.parse().unwrap_or_else(|_| self.activities.clone());
+                self.source = Some((text.into(), name.clone()));
+                name
+            }
+        }
+    }
+}
+
 /// Reads [`task_columns`].
-pub(super) fn task(row: &Row) -> Result<Task, SourceError> {
-    let source: &str = column(row, 1)?;
+fn task(row: &Row, names: &mut Names) -> Result<Task, SourceError> {
     let event: &str = column(row, 2)?;
     let machines: Vec<Option<&str>> = column(row, 9)?;
     Ok(Task {
-        task: activity(column(row, 0)?),
-        // Words that foreign writers put there count as what a direct write is.
-        source: source.parse().unwrap_or_else(|_| TableName::activities()),
+        task: TaskRef {
+            table: names.activities.clone(),
+            id: TaskId::Uuid(column(row, 0)?),
+        },
+        source: names.source(column(row, 1)?),
         event: event.parse().unwrap_or(EventKind::Insert),
         key: payload(row, 3)?,
         raw_data: payload(row, 4)?.unwrap_or_else(Payload::null),
@@ -173,9 +204,10 @@ pub(super) fn claimed(
     row: &Row,
     machine: &MachineId,
     needs: ActivityRow,
+    names: &mut Names,
 ) -> Result<Claimed, SourceError> {
-    let mut task = task(row)?;
-    if needs == ActivityRow::FromTask && task.source == TableName::activities() {
+    let mut task = task(row, names)?;
+    if needs == ActivityRow::FromTask && task.source.is_activities() {
         task.row = Some(activity_row(&task)?);
     }
     let lease = Lease::granted(LeaseKey {
@@ -193,7 +225,7 @@ pub(super) fn view(row: &Row) -> Result<TaskView, SourceError> {
     let locked_by: Option<&str> = column(row, at + 1)?;
     let time = |index: usize| column::<Option<Timestamp>>(row, index);
     Ok(TaskView {
-        task: task(row)?,
+        task: task(row, &mut Names::new())?,
         state: status.parse().ok(),
         status,
         locked_by: locked_by.and_then(|machine| MachineId::new(machine).ok()),

@@ -1,28 +1,32 @@
 //! Renewals and settlements: writes that are fenced by machine and attempt.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap, HashSet},
+};
 
 use rowcall_core::{
-    LeaseKey, MachineId, SourceError, TableName,
+    LeaseKey, MAX_RETRY_DELAY, MachineId, SourceError,
     ports::{Fence, Settlement, Verdict},
 };
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use super::{
-    PostgresBackend,
+    PostgresBackend, error,
     row::JsonValue,
     statement::{self, Settling},
 };
+use crate::text::storable_text;
 
-/// Settlements of one machine as the arrays of a statement. Holds each task once: of two verdicts on one lease the first counts.
+/// Settlements of one machine as the arrays of a statement. Holds each lease once: of two verdicts on one lease the first counts.
 pub(super) struct SettleArrays<'a> {
     pub(super) settling: Settling,
     ids: Vec<Uuid>,
     attempts: Vec<i32>,
     results: Vec<Option<JsonValue<'a>>>,
     states: Vec<&'static str>,
-    errors: Vec<Option<&'a str>>,
+    errors: Vec<Option<Cow<'a, str>>>,
     delays: Vec<Option<f64>>,
 }
 
@@ -38,7 +42,9 @@ impl<'a> SettleArrays<'a> {
             delays: Vec::new(),
         };
         let mut seen = HashSet::with_capacity(settlements.len());
-        let fresh = |one: &&&Settlement| activity_id(&one.lease).is_some_and(|id| seen.insert(id));
+        let fresh = |one: &&&Settlement| {
+            activity_id(&one.lease).is_some_and(|id| seen.insert((id, one.lease.attempt)))
+        };
         let settlements: Vec<&&Settlement> = settlements.iter().filter(fresh).collect();
         for Settlement { lease, verdict } in settlements {
             let Some(id) = activity_id(lease) else {
@@ -50,10 +56,10 @@ impl<'a> SettleArrays<'a> {
             let (result, error, delay) = match verdict {
                 Verdict::Completed(result) => (Some(JsonValue(result)), None, None),
                 Verdict::Failed { error, retry_in } => {
-                    let delay = retry_in.map(|delay| delay.as_secs_f64());
-                    (None, Some(error.as_str()), delay)
+                    let delay = retry_in.map(|delay| delay.min(MAX_RETRY_DELAY).as_secs_f64());
+                    (None, Some(storable_text(error)), delay)
                 }
-                Verdict::Canceled { reason } => (None, Some(reason.as_str()), None),
+                Verdict::Canceled { reason } => (None, Some(storable_text(reason)), None),
             };
             if result.is_none() {
                 arrays.settling = Settling::Mixed;
@@ -82,7 +88,7 @@ impl<'a> SettleArrays<'a> {
 /// The id of a lease on an activity; every other table is not ours to write.
 fn activity_id(lease: &LeaseKey) -> Option<Uuid> {
     let id = lease.task.id.as_uuid()?;
-    (lease.task.table == TableName::activities()).then_some(id)
+    lease.task.table.is_activities().then_some(id)
 }
 
 fn attempt(lease: &LeaseKey) -> i32 {
@@ -144,20 +150,62 @@ impl PostgresBackend {
         let mut fences = vec![Fence::Lost; settlements.len()];
         for (machine, places) in by_machine(settlements.iter().map(|one| &one.lease)) {
             let group: Vec<&Settlement> = places.iter().map(|place| &settlements[*place]).collect();
-            let arrays = SettleArrays::new(&group);
-            let sql = statement::settle(arrays.settling, "$1", 2);
-            let machine = machine.as_str();
-            let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&machine];
-            parameters.extend(arrays.parameters());
-            let rows = self
-                .0
-                .connections
-                .query("settling tasks", &sql, &parameters)
-                .await?;
-            let outcome = self.fences_of(machine, &group, &ids(&rows)).await?;
+            let outcome = match self.settle_group(machine, &group).await {
+                Err(error) if error::is_refused_value(&error) => {
+                    self.settle_singly(machine, &group).await?
+                }
+                outcome => outcome?,
+            };
             for (place, fence) in places.into_iter().zip(outcome) {
                 fences[place] = fence;
             }
+        }
+        Ok(fences)
+    }
+
+    /// Settlements of one machine in one statement.
+    async fn settle_group(
+        &self,
+        machine: &MachineId,
+        group: &[&Settlement],
+    ) -> Result<Vec<Fence>, SourceError> {
+        let arrays = SettleArrays::new(group);
+        let sql = statement::settle(arrays.settling, "$1", 2);
+        let machine = machine.as_str();
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&machine];
+        parameters.extend(arrays.parameters());
+        let rows = self
+            .0
+            .connections
+            .query("settling tasks", &sql, &parameters)
+            .await?;
+        self.fences_of(machine, group, &ids(&rows)).await
+    }
+
+    /// One by one, because the database refused a value of the batch: only the task with that value fails, and says why.
+    async fn settle_singly(
+        &self,
+        machine: &MachineId,
+        group: &[&Settlement],
+    ) -> Result<Vec<Fence>, SourceError> {
+        let mut fences = Vec::with_capacity(group.len());
+        for one in group {
+            let outcome = match self.settle_group(machine, &[*one]).await {
+                Err(error) if error::is_refused_value(&error) => {
+                    let refused = Settlement {
+                        lease: one.lease.clone(),
+                        verdict: Verdict::Failed {
+                            error: format!(
+                                "the agent's answer cannot be stored in the database: {error}"
+                            ),
+                            retry_in: None,
+                        },
+                    };
+                    self.settle_group(machine, &[&refused]).await?
+                }
+                outcome => outcome?,
+            };
+            fences.extend(outcome);
         }
         Ok(fences)
     }
@@ -170,11 +218,15 @@ impl PostgresBackend {
         settlements: &[&Settlement],
         written: &HashSet<Uuid>,
     ) -> Result<Vec<Fence>, SourceError> {
-        let mut answered = HashSet::with_capacity(settlements.len());
+        // A task that stands here twice, under two attempts or verdicts, was written for one of them: the database knows which.
+        let mut times: HashMap<Uuid, u32> = HashMap::with_capacity(settlements.len());
+        for id in settlements.iter().filter_map(|one| activity_id(&one.lease)) {
+            *times.entry(id).or_default() += 1;
+        }
         let mut fences: Vec<Fence> = settlements
             .iter()
             .map(|one| match activity_id(&one.lease) {
-                Some(id) if written.contains(&id) && answered.insert(id) => Fence::Held,
+                Some(id) if written.contains(&id) && times.get(&id) == Some(&1) => Fence::Held,
                 _ => Fence::Lost,
             })
             .collect();

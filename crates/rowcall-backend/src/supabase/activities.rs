@@ -76,7 +76,7 @@ impl ActivityRows<'_> {
     ) -> Result<Vec<Box<RawValue>>, SourceError> {
         let mut call = Call::get(&PATH)
             .query("select", COLUMNS)
-            .query("order", "created_at.desc.nullslast,id")
+            .query("order", "created_at.desc,id.desc")
             .query("limit", &limit.to_string())
             .query("offset", &offset.to_string());
         call = match status {

@@ -1,10 +1,14 @@
 //! The functions that rowcall installs for daemons that only reach a project over REST: several tasks per request, fenced by
 //! attempt, decided by the database's clock. Their contracts stand in `sql/functions/rowcall_*.sql`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use rowcall_core::{
-    EventKind, EventSet, LeaseKey, MachineId, Payload, Selector, TableName, TaskId,
+    EventKind, EventSet, LeaseKey, MAX_RETRY_DELAY, MachineId, Payload, Selector, TableName,
+    TaskId,
     ports::{ClaimRules, Settlement, Verdict},
 };
 use serde::{Deserialize, Serialize};
@@ -16,6 +20,7 @@ use super::{
     http::{Call, Rest},
     table::{Row, Table},
 };
+use crate::text::{storable_payload, storable_text};
 
 /// The version of the functions that this program speaks.
 const VERSION: u32 = 1;
@@ -75,9 +80,9 @@ struct Written<'a> {
     attempt: u32,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<&'a Payload>,
+    result: Option<Payload>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    error: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_in: Option<f64>,
 }
@@ -86,7 +91,7 @@ impl<'a> Written<'a> {
     fn new(settlement: &'a Settlement) -> Option<Self> {
         let Settlement { lease, verdict } = settlement;
         let (result, error, retry_in) = match verdict {
-            Verdict::Completed(result) => (Some(result), None, None),
+            Verdict::Completed(result) => (Some(storable_payload(result)), None, None),
             Verdict::Failed { error, retry_in } => (None, Some(error), *retry_in),
             Verdict::Canceled { reason } => (None, Some(reason), None),
         };
@@ -95,15 +100,14 @@ impl<'a> Written<'a> {
             attempt: lease.attempt,
             state: verdict.state().as_str(),
             result,
-            // PostgreSQL stores every character but this one.
-            error: error.map(|text| text.replace('\0', "\u{fffd}")),
-            retry_in: retry_in.map(|delay| delay.as_secs_f64()),
+            error: error.map(|text| storable_text(text)),
+            retry_in: retry_in.map(|delay| delay.min(MAX_RETRY_DELAY).as_secs_f64()),
         })
     }
 
     fn bytes(&self) -> usize {
-        self.result.map_or(0, |result| result.get().len())
-            + self.error.as_ref().map_or(0, String::len)
+        self.result.as_ref().map_or(0, |result| result.get().len())
+            + self.error.as_ref().map_or(0, |error| error.len())
     }
 }
 
@@ -225,7 +229,7 @@ impl Functions<'_> {
             for written in &mut one {
                 written.state = "failed";
                 written.result = None;
-                written.error = Some(format!("the result cannot be stored: {error}"));
+                written.error = Some(format!("the result cannot be stored: {error}").into());
             }
             return self.write(machine, &one).await;
         }

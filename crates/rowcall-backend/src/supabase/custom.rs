@@ -205,10 +205,21 @@ impl Inner {
             verdict.state()
         );
         let at = self.config.clock.now();
-        let reported = custom
-            .api
-            .report(&lease.task, &lease.machine, verdict, at, &key)
-            .await?;
+        let report = async |verdict: &Verdict, key: &str| {
+            let sent = custom
+                .api
+                .report(&lease.task, &lease.machine, verdict, at, key);
+            sent.await
+        };
+        let mut reported = report(verdict, &key).await?;
+        if let Reported::Unusable(error) = reported {
+            // The app shall know that the task ended, and why it has no result.
+            let failed = Verdict::Failed {
+                error,
+                retry_in: None,
+            };
+            reported = report(&failed, &format!("{key}:unusable")).await?;
+        }
         Ok(reported == Reported::Delivered)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 use rowcall_core::{
-    LeaseKey, MachineId, TableName, TaskId, TaskRef,
+    LeaseKey, MAX_RETRY_DELAY, MachineId, TableName, TaskId, TaskRef,
     ports::{Fence, Settlement, Verdict},
 };
 
@@ -217,7 +217,9 @@ impl Inner {
             return;
         };
         self.note_given_up(&lease.task, Some(lease.machine.clone()), false);
-        if let Some(at) = retry_in.and_then(|delay| Instant::now().checked_add(delay)) {
+        if let Some(at) =
+            retry_in.and_then(|delay| Instant::now().checked_add(delay.min(MAX_RETRY_DELAY)))
+        {
             self.memory.note_retry(&lease.task, &lease.machine, at);
         }
     }

@@ -10,9 +10,9 @@ use rowcall_core::{
     ports::{Coordinator, TaskAdmin},
 };
 
-struct Model {
-    clock: FixedClock,
-    coordinator: MemoryCoordinator,
+pub(crate) struct Model {
+    pub(crate) clock: FixedClock,
+    pub(crate) coordinator: MemoryCoordinator,
 }
 
 fn model() -> Model {

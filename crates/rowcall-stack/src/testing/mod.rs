@@ -30,11 +30,13 @@ mod database;
 mod instance;
 mod meeting;
 mod place;
+mod plan;
 mod server;
 mod thread;
 mod tls;
 
 pub use database::TestDb;
 pub use place::scratch_dir;
+pub use plan::Plan;
 pub use server::{PrivateCluster, ServerEnd, TestCluster};
 pub use tls::TlsFront;

@@ -24,6 +24,11 @@ const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
 /// How long a free connection is waited for, or a new one opened.
 const CONNECT_LIMIT: Duration = Duration::from_secs(4);
 
+/// As the engine's sessions: statements are planned once and find their rows by index, in the index's order. On a table whose rows
+/// change state all the time statistics are never right.
+const PLANS: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; \
+                     set enable_sort = off; set jit = off";
+
 /// One statement of `sql/activities`, with the columns put in.
 macro_rules! statement {
     ($name:ident, $file:literal) => {
@@ -67,7 +72,8 @@ impl managed::Manager for Opener {
         let limit = STATEMENT_LIMIT.as_millis();
         client
             .batch_execute(&format!(
-                "set statement_timeout = {limit}; set idle_in_transaction_session_timeout = '1min'; set timezone = 'UTC'"
+                "set statement_timeout = {limit}; set idle_in_transaction_session_timeout = '1min'; set timezone = 'UTC'; \
+                 {PLANS}"
             ))
             .await
             .map_err(|error| {
@@ -391,3 +397,6 @@ fn refused(error: &tokio_postgres::Error) -> ApiError {
         _ => ApiError::internal(format!("{}: {}", code.code(), said.message())),
     }
 }
+
+#[cfg(test)]
+mod tests;

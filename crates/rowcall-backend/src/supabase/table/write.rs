@@ -16,6 +16,7 @@ use crate::supabase::{
     http::Call,
     query::{Condition, Query, one_of},
 };
+use crate::text::{storable_payload, storable_text};
 
 /// Ids named in one request: they stand in the URL, and servers take some 16 KB of it.
 pub(crate) const MAX_IDS: usize = 100;
@@ -178,6 +179,11 @@ impl Table {
                     completed_at: self.has("completed_at").then_some("now"),
                 };
                 match self.patch(held.clone(), &body).await {
+                    // Some types hold these escapes, most do not: they are replaced only where they must be.
+                    Err(error) if error.is_bad_value() && storable_payload(result) != *result => {
+                        let verdict = Verdict::Completed(storable_payload(result));
+                        return Box::pin(self.settle(machine, id, &verdict)).await;
+                    }
                     Err(error) if error.is_bad_value() => {
                         let error = format!("the result cannot be stored: {error}");
                         return self.fail(machine, id, held, &error).await;
@@ -272,8 +278,7 @@ impl Table {
 
     pub(super) fn put_error(&self, body: &mut Value, error: &str) {
         if self.has("error_message") {
-            // PostgreSQL stores every character but this one.
-            body["error_message"] = error.replace('\0', "\u{fffd}").into();
+            body["error_message"] = storable_text(error).into();
         }
     }
 }

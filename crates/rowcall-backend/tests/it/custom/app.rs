@@ -9,7 +9,7 @@ use rowcall_core::{
     EventSet, Selector, TaskRef,
     ports::{Coordinator, TaskAdmin},
 };
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -64,25 +64,47 @@ async fn lock(
     (StatusCode::CONFLICT, Json(answer))
 }
 
-async fn webhook(
-    State(sql): State<Arc<Client>>,
-    Json(body): Json<Value>,
-) -> (StatusCode, Json<Value>) {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let id: Uuid = text(&body["task_id"]).parse().expect("a uuid");
-    let machine = text(&body["machine_id"]);
-    assert!(body["timestamp"].is_string(), "{body}");
-    let written = if body["action"] == "complete" {
+/// What the app reads of a report. The result stays text: not every JSON has a value.
+#[derive(serde::Deserialize)]
+struct Report {
+    task_id: Uuid,
+    machine_id: String,
+    action: String,
+    #[serde(rename = "timestamp")]
+    _timestamp: String,
+    data: Data,
+}
+
+#[derive(serde::Deserialize)]
+struct Data {
+    result: Option<Box<RawValue>>,
+    error: Option<Value>,
+}
+
+async fn webhook(State(sql): State<Arc<Client>>, body: String) -> (StatusCode, Json<Value>) {
+    let report: Report = serde_json::from_str(&body).expect("a report");
+    let (id, machine) = (report.task_id, report.machine_id);
+    let written = if report.action == "complete" {
         let complete = "update rtx_activities set status = 'completed', result = $3::text::jsonb, completed_at = now()
                         where id = $1 and locked_by = $2 and status in ('claimed', 'processing')";
-        let result = body["data"]["result"].to_string();
+        // What PostgreSQL cannot hold is the app's to replace.
+        let result = report.data.result.expect("a result");
+        let result = result
+            .get()
+            .replace("\\u0000", "\\ufffd")
+            .replace("\\ud800 ", "\\ufffd ");
         sql.execute(complete, &[&id, &machine, &result]).await
     } else {
         let fail = "select 1 where public.rtx_fn_fail_task($1, $2, $3)";
-        let error = text(&body["data"]["error"]["message"]);
+        let error = report.data.error.expect("an error");
+        let error = error["message"].as_str().expect("a message").to_owned();
         sql.execute(fail, &[&id, &machine, &error]).await
     };
-    if written.expect("written") == 1 {
+    let Ok(written) = written else {
+        let answer = json!({"success": false, "reason": "the database refuses it"});
+        return (StatusCode::UNPROCESSABLE_ENTITY, Json(answer));
+    };
+    if written == 1 {
         (StatusCode::OK, Json(json!({"success": true})))
     } else {
         (

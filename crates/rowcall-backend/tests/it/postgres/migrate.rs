@@ -155,7 +155,7 @@ async fn a_table_of_another_kind_is_not_touched() {
         ),
         (
             "create view rtx_activities as select 1 as id",
-            "is not a table",
+            "is not a plain table",
         ),
     ] {
         client.batch_execute(ddl).await.unwrap();

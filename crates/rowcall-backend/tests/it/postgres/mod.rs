@@ -6,6 +6,7 @@ mod conformance;
 mod database;
 mod filter;
 mod migrate;
+mod model;
 mod plans;
 mod published;
 mod tls;
