@@ -19,6 +19,7 @@ use super::{
     error::QueueError,
     in_flight::InFlight,
     layout::Layout,
+    meters::Meters,
     name::QueueName,
     pause::Pauses,
     signals::Wake,
@@ -75,30 +76,6 @@ pub(super) struct Inner {
     /// Queues whose messages we made visible at another time.
     changed: Mutex<BTreeSet<usize>>,
     change: Notify,
-}
-
-/// The meters of one queue, looked up once.
-pub(super) struct Meters {
-    pub(super) waited: metrics::Histogram,
-    pub(super) dead_letters: metrics::Counter,
-    pub(super) fenced: metrics::Counter,
-}
-
-impl Meters {
-    fn of(queue: &QueueName) -> Self {
-        let name = queue.as_str().to_owned();
-        Self {
-            waited: metrics::histogram!("rowcall_queue_wait_seconds", "queue" => name.clone()),
-            dead_letters: metrics::counter!("rowcall_queue_dead_letters_total", "queue" => name.clone()),
-            fenced: metrics::counter!("rowcall_queue_fenced_total", "queue" => name),
-        }
-    }
-}
-
-impl std::fmt::Debug for Meters {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Meters")
-    }
 }
 
 /// A row of an answer.
@@ -224,6 +201,17 @@ impl QueueBackend {
 
     pub(super) fn index(&self, table: &TableName) -> Option<usize> {
         self.inner.by_table.get(table).copied()
+    }
+
+    /// The handler of a claimed message starts: counts how long the message waited.
+    pub fn started(&self, task: &TaskRef) {
+        let Some((queue, id)) = self.locate(task) else {
+            return;
+        };
+        let waited = self.inner.in_flight.lock().started(queue, id);
+        if let Some(waited) = waited {
+            self.inner.meters[queue].waited.record(waited);
+        }
     }
 
     /// Which queue and which message a task is.

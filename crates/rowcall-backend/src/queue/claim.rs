@@ -119,9 +119,6 @@ impl QueueBackend {
                     self.inner.meters[answer.queue].dead_letters.increment(1);
                 }
                 Kind::Claimed => {
-                    if let Some(waited) = answer.waited() {
-                        self.inner.meters[answer.queue].waited.record(waited);
-                    }
                     claimed.push((answer.id, self.claimed(machine, &answer)));
                 }
             }
@@ -140,13 +137,13 @@ impl QueueBackend {
         let spec = &self.specs()[answer.queue];
         let attempt = u32::try_from(answer.attempt).unwrap_or(1);
         let (message, until) = (answer.message(), self.lease_end(answer.queue));
-        let mut in_flight = self.inner.in_flight.lock();
-        if spec.pops() {
-            in_flight.pop(answer.queue, answer.id, message.clone(), until);
-        } else {
-            in_flight.hold(answer.queue, answer.id, until);
-        }
-        drop(in_flight);
+        let popped = spec.pops().then(|| message.clone());
+        self.inner.in_flight.lock().claim(
+            (answer.queue, answer.id),
+            until,
+            popped,
+            answer.waited(),
+        );
         let task = self.task_ref(answer.queue, answer.id);
         let lease = Lease::granted(LeaseKey {
             task: task.clone(),

@@ -1,6 +1,6 @@
 //! Which messages this process holds: for the limits per queue, and for popped messages, which are nowhere else.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use rowcall_core::Payload;
 use tokio::time::Instant;
@@ -12,6 +12,8 @@ struct Held {
     until: Instant,
     /// What was popped.
     popped: Option<Payload>,
+    /// How long it had been visible when it was claimed, and when that was; until its handler starts.
+    waited: Option<(Duration, Instant)>,
 }
 
 /// The messages this process holds.
@@ -21,7 +23,24 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Notes a claim or a renewal.
+    /// Notes a claim; `popped` is what is nowhere else now.
+    pub(super) fn claim(
+        &mut self,
+        (queue, id): (usize, i64),
+        until: Instant,
+        popped: Option<Payload>,
+        waited: Option<Duration>,
+    ) {
+        let waited = waited.map(|waited| (waited, Instant::now()));
+        let held = Held {
+            until,
+            popped,
+            waited,
+        };
+        self.held.insert((queue, id), held);
+    }
+
+    /// Notes a renewal.
     pub(super) fn hold(&mut self, queue: usize, id: i64, until: Instant) {
         self.held
             .entry((queue, id))
@@ -29,13 +48,14 @@ impl InFlight {
             .or_insert(Held {
                 until,
                 popped: None,
+                waited: None,
             });
     }
 
-    /// Notes a pop.
-    pub(super) fn pop(&mut self, queue: usize, id: i64, message: Payload, until: Instant) {
-        let popped = Some(message);
-        self.held.insert((queue, id), Held { until, popped });
+    /// How long a message waited for its handler, which starts now; only once.
+    pub(super) fn started(&mut self, queue: usize, id: i64) -> Option<Duration> {
+        let (waited, claimed) = self.held.get_mut(&(queue, id))?.waited.take()?;
+        Some(waited + claimed.elapsed())
     }
 
     /// Forgets a message, and returns it when it was popped.

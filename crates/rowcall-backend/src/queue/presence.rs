@@ -4,10 +4,11 @@
 //! It is tracked through `rowcall_realtime::client`, which spaces calls out so that a stock Realtime server does not close the
 //! channel (five calls in thirty seconds): the last state wins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use rowcall_realtime::presence::Presences;
+use serde::{Deserialize, Serialize};
 
 use super::name::QueueName;
 
@@ -17,12 +18,15 @@ pub const DEFAULT_CHANNEL: &str = "aimq:jobs";
 pub const DEFAULT_EVENT: &str = "job_enqueued";
 /// Jobs named in a payload; the rest is only counted.
 pub const MAX_NAMED_JOBS: usize = 50;
+/// Workers kept of what presence shows.
+pub const MAX_WORKERS: usize = 10_000;
 
 /// Whether a worker has something to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Nothing to do.
+    #[default]
     Idle,
     /// At least one job runs.
     Busy,
@@ -100,6 +104,61 @@ impl PresenceBook {
     }
 }
 
+/// The workers that presence shows, AIMQ's too, by name. What else is tracked on the channel is none.
+pub fn workers(present: &Presences) -> Vec<WorkerPresence> {
+    /// What is on the wire: other people's, so nothing but the name must be right.
+    #[derive(Deserialize)]
+    struct Wire {
+        worker: String,
+        #[serde(default)]
+        queues: Vec<String>,
+        #[serde(default)]
+        status: Status,
+        #[serde(default)]
+        current_jobs: BTreeMap<i64, f64>,
+        #[serde(default)]
+        job_count: Option<usize>,
+        #[serde(default)]
+        current_job: Option<i64>,
+    }
+    let metas = present.values().flatten();
+    let worker = metas.filter_map(|meta| {
+        let payload = serde_json::Value::Object(meta.payload.clone());
+        let wire: Wire = serde_json::from_value(payload).ok()?;
+        Some(WorkerPresence {
+            worker: wire.worker,
+            queues: wire
+                .queues
+                .iter()
+                .filter_map(|name| QueueName::new(name).ok())
+                .collect(),
+            status: wire.status,
+            job_count: wire.job_count.unwrap_or(wire.current_jobs.len()),
+            current_jobs: wire.current_jobs,
+            current_job: wire.current_job,
+        })
+    });
+    let mut workers: Vec<WorkerPresence> = worker.take(MAX_WORKERS).collect();
+    workers.sort_by(|a, b| a.worker.cmp(&b.worker));
+    workers
+}
+
+/// How many jobs of a worker presence shows wrongly: those that run and are not shown, and those shown that have ended.
+pub fn drift(now: &WorkerPresence, shown: &[WorkerPresence]) -> usize {
+    let ids = |one: &WorkerPresence| one.current_jobs.keys().copied().collect::<BTreeSet<i64>>();
+    let jobs = ids(now);
+    shown
+        .iter()
+        .filter(|one| one.worker == now.worker)
+        .map(|one| {
+            let named = jobs.symmetric_difference(&ids(one)).count();
+            named.max(one.job_count.abs_diff(now.job_count))
+        })
+        // Two workers of one name are told apart by what they do.
+        .min()
+        .unwrap_or(now.job_count)
+}
+
 fn seconds(at: Timestamp) -> f64 {
     at.as_duration().as_secs_f64()
 }
@@ -143,6 +202,37 @@ mod tests {
         book.end(&emails, 5);
         book.end(&emails, 7);
         assert_eq!(serde_json::to_value(book.presence()).unwrap(), idle);
+    }
+
+    #[test]
+    fn e7_e8_workers_are_read_from_presence_and_drift_is_what_it_shows_wrongly() {
+        let mut board = rowcall_realtime::presence::Board::new();
+        let state = r#"{
+            "a": {"metas": [{"phx_ref": "1", "worker": "peon", "queues": ["emails", "not;a;queue"], "status": "busy",
+                  "current_jobs": {"5": 1.5, "6": 2.5}, "job_count": 2}]},
+            "b": {"metas": [{"phx_ref": "2", "worker": "b"}, {"phx_ref": "3", "worker": "b", "status": "busy", "job_count": 70}]},
+            "x": {"metas": [{"phx_ref": "4", "cursor": [1, 2]}, {"phx_ref": "5", "worker": 7}]}
+        }"#;
+        board.apply_state(state).unwrap();
+        let seen = workers(board.present());
+        let names: Vec<&str> = seen.iter().map(|one| one.worker.as_str()).collect();
+        assert_eq!(names, ["b", "b", "peon"]);
+        assert_eq!(
+            (seen[2].queues.len(), seen[2].status, seen[2].job_count),
+            (1, Status::Busy, 2)
+        );
+        let emails = QueueName::new("emails").unwrap();
+        let mut book = PresenceBook::new("peon", [emails.clone()]);
+        assert_eq!(drift(&book.presence(), &seen), 2, "both have ended");
+        book.begin(&emails, 5, at(1));
+        book.begin(&emails, 9, at(1));
+        assert_eq!(drift(&book.presence(), &seen), 2, "one ended, one is new");
+        assert_eq!(drift(&book.presence(), &[]), 2, "nobody is shown");
+        book.end(&emails, 9);
+        book.begin(&emails, 6, at(1));
+        assert_eq!(drift(&book.presence(), &seen), 0);
+        let many = PresenceBook::new("b", []);
+        assert_eq!(drift(&many.presence(), &seen), 0, "the nearest of one name");
     }
 
     #[test]

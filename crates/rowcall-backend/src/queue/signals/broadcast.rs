@@ -1,6 +1,6 @@
 //! Wake-ups over a Realtime channel, and this worker's presence on it. The queues are looked at through the pool.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rowcall_core::Signal;
 use rowcall_realtime::{
@@ -14,7 +14,7 @@ use super::{
     wake::Wake,
     watch::{Looked, Watch},
 };
-use crate::queue::{realtime::Broadcast, view::Due};
+use crate::queue::{meters::ChannelMeters, realtime::Broadcast, view::Due};
 
 impl Watching {
     /// Watches over a channel for as long as somebody listens. The client reconnects by itself; meanwhile queues are polled.
@@ -36,6 +36,9 @@ impl Watching {
             }
         };
         let (start, sender) = (Instant::now(), channel.sender());
+        let meters = ChannelMeters::of("realtime");
+        let mut present = channel.present();
+        present.mark_changed();
         let mut watch = Watch::new(self.rhythm(), false, Duration::ZERO);
         watch.set_busy(*self.busy.borrow_and_update(), Duration::ZERO);
         let mut tell: BTreeSet<usize> = BTreeSet::new();
@@ -44,10 +47,20 @@ impl Watching {
             // Every branch is cancel safe: events, flags and permits stay until they are taken.
             tokio::select! {
                 event = channel.next() => match event {
-                    Some(event) => self.heard(event, broadcast, &mut watch, start).await?,
+                    Some(event) => {
+                        match &event {
+                            Event::Up => meters.up(true),
+                            Event::Down { .. } => meters.lost(),
+                            _ => {}
+                        }
+                        self.heard(event, broadcast, &mut watch, start).await?;
+                    }
                     None => return self.poll_for_ever().await,
                 },
                 Ok(()) = self.presence.changed() => self.track(&sender).await,
+                Ok(()) = present.changed() => {
+                    self.present.send_replace(Arc::clone(&present.borrow_and_update()));
+                }
                 changed = self.backend.changed() => {
                     tell.extend(changed);
                     watch.changed(start.elapsed());
@@ -86,7 +99,6 @@ impl Watching {
                 reason, retry_in, ..
             } => {
                 watch.set_wakes(false, start.elapsed());
-                metrics::counter!("rowcall_queue_reconnects_total").increment(1);
                 self.send(Signal::Down { reason, retry_in }).await
             }
             Event::Lagged { .. } => {
@@ -113,6 +125,7 @@ impl Watching {
         let Some(queue) = self.backend.queue_of_wake(&wake) else {
             return Ok(());
         };
+        self.backend.inner.meters[queue].wakes.increment(1);
         watch.gated(
             start.elapsed(),
             Duration::from_millis(wake.gate_ms.min(60_000)),

@@ -17,6 +17,7 @@ use tokio_postgres::{AsyncMessage, Client, Row};
 use super::wake::Wake;
 use crate::queue::{
     backend::QueueBackend,
+    depth::LISTENER,
     error::{QueueError, explain},
     view::Due,
 };
@@ -72,7 +73,10 @@ impl Drop for Listener {
 
 impl Listener {
     /// Connects and listens for all queues of a backend that exist.
-    pub(super) async fn open(backend: &QueueBackend) -> Result<Self, QueueError> {
+    pub(super) async fn open(
+        backend: &QueueBackend,
+        worker: Option<&str>,
+    ) -> Result<Self, QueueError> {
         let (client, connection) = backend.inner.database.connect().await?;
         let marks = Arc::new(Mutex::new(Marks::default()));
         let arrived = Arc::new(Notify::new());
@@ -108,6 +112,16 @@ impl Listener {
             .await
             .map_err(&doing)?;
         own.store(row.get(0), Ordering::Relaxed);
+        if let Some(worker) = worker {
+            // People see who listens.
+            let name = format!("{LISTENER}{worker}");
+            let sql = "select set_config('application_name', $1, false)";
+            listener
+                .client
+                .query(sql, &[&name])
+                .await
+                .map_err(&doing)?;
+        }
         listener.watch(backend).await?;
         Ok(listener)
     }

@@ -7,12 +7,12 @@ mod simulation;
 mod wake;
 mod watch;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream::BoxStream};
 use rowcall_core::{Backoff, Signal, SourceError, ports::SignalSource};
-use rowcall_realtime::client::Client;
+use rowcall_realtime::{client::Client, presence::Presences};
 use tokio::{
     sync::{mpsc, watch as flag},
     time::{Instant, sleep_until},
@@ -25,8 +25,8 @@ use self::{
     watch::{Looked, Rhythm, Watch},
 };
 use super::{
-    backend::QueueBackend, error::QueueError, presence::WorkerPresence, realtime::Broadcast,
-    view::Due,
+    backend::QueueBackend, error::QueueError, meters::ChannelMeters, presence::WorkerPresence,
+    realtime::Broadcast, view::Due,
 };
 
 /// Signals nobody has taken yet; then the watching waits, and what happens meanwhile becomes one signal per queue.
@@ -74,6 +74,7 @@ pub struct QueueSignals {
     channel: Option<(Client, Broadcast)>,
     busy: flag::Sender<bool>,
     presence: flag::Sender<Option<WorkerPresence>>,
+    present: flag::Sender<Arc<Presences>>,
 }
 
 impl QueueSignals {
@@ -85,6 +86,7 @@ impl QueueSignals {
             channel: None,
             busy: flag::channel(false).0,
             presence: flag::channel(None).0,
+            present: flag::channel(Arc::default()).0,
         }
     }
 
@@ -107,6 +109,11 @@ impl QueueSignals {
     pub fn publish(&self, presence: WorkerPresence) {
         self.presence.send_replace(Some(presence));
     }
+
+    /// Everybody who is present on the Realtime channel; nobody without one, and while it is down.
+    pub fn present(&self) -> flag::Receiver<Arc<Presences>> {
+        self.present.subscribe()
+    }
 }
 
 #[async_trait]
@@ -119,6 +126,7 @@ impl SignalSource for QueueSignals {
             channel: self.channel.clone(),
             busy: self.busy.subscribe(),
             presence: self.presence.subscribe(),
+            present: self.present.clone(),
             signals: sender,
         };
         // Ends with the stream: the task is aborted when its handle is dropped.
@@ -155,6 +163,7 @@ struct Watching {
     options: SignalOptions,
     channel: Option<(Client, Broadcast)>,
     presence: flag::Receiver<Option<WorkerPresence>>,
+    present: flag::Sender<Arc<Presences>>,
     busy: flag::Receiver<bool>,
     signals: mpsc::Sender<Signal>,
 }
@@ -167,11 +176,13 @@ impl Watching {
             drop(self.watch_channel(&client, &broadcast).await);
             return;
         }
+        let meters = ChannelMeters::of("database");
+        let name = self.presence.borrow().as_ref().map(|one| one.worker.clone());
         let mut failures = 0;
         loop {
             let opened = Instant::now();
-            let reason = match Listener::open(&self.backend).await {
-                Ok(listener) => match self.watch(&listener).await {
+            let reason = match Listener::open(&self.backend, name.as_deref()).await {
+                Ok(listener) => match self.watch(&listener, &meters).await {
                     Ok(reason) => reason,
                     Err(Unwanted) => return,
                 },
@@ -184,7 +195,7 @@ impl Watching {
             };
             let retry_in = RECONNECT.delay(failures, self.options.jitter);
             tracing::warn!(%reason, ?retry_in, "wake-ups are lost for now; queues are polled");
-            metrics::counter!("rowcall_queue_reconnects_total").increment(1);
+            meters.lost();
             if self.send(Signal::Down { reason, retry_in }).await.is_err() {
                 return;
             }
@@ -193,11 +204,16 @@ impl Watching {
     }
 
     /// Watches over one connection until it is lost; says why.
-    async fn watch(&mut self, listener: &Listener) -> Result<String, Unwanted> {
+    async fn watch(
+        &mut self,
+        listener: &Listener,
+        meters: &ChannelMeters,
+    ) -> Result<String, Unwanted> {
         let wakes = match self.wakes(listener).await {
             Ok(wakes) => wakes,
             Err(error) => return Ok(error.to_string()),
         };
+        meters.up(wakes);
         let rhythm = self.rhythm();
         let start = Instant::now();
         let mut watch = Watch::new(rhythm, wakes, Duration::ZERO);
@@ -209,6 +225,7 @@ impl Watching {
             tokio::select! {
                 woken = listener.woken() => {
                     for queue in woken.queues {
+                        self.backend.inner.meters[queue].wakes.increment(1);
                         self.dirty(queue).await?;
                     }
                     if let Some(reason) = woken.closed {

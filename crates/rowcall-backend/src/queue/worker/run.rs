@@ -184,6 +184,7 @@ impl Loop<'_> {
         if let Some(seen) = &mut self.seen {
             seen.begin(lease.key());
         }
+        self.worker.backend.started(&task.task);
         let handle = self.tasks.spawn(async move { handler(queue, task).await });
         self.running.insert(handle.id(), Running { lease, handle });
     }
