@@ -17,6 +17,7 @@ cargo xtask <task>
   clients  set up the official npm and PyPI clients and the browser that tests drive, nothing else
   chaos    the full fault run: 8 daemons, 10,000 tasks, killed daemons, a restarted database
   chaos-proxy  6 daemons on a Supabase project over bad wires, 10 minutes, 5,000 tasks
+  soak [minutes]  4 queue workers over bad wires, an hour unless said otherwise: all jobs done, memory flat
   fuzz [minutes]  the properties of all parsers of what strangers send, with new cases until the time is over
 ";
 
@@ -29,6 +30,8 @@ fn main() -> ExitCode {
         ["clients"] => clients::set_up(),
         ["chaos"] => tests::chaos(),
         ["chaos-proxy"] => tests::chaos_proxy(),
+        ["soak"] => tests::soak(None),
+        ["soak", minutes] => tests::soak(Some(minutes)),
         ["fuzz"] => fuzz::run_for(None),
         ["fuzz", minutes] => fuzz::run_for(Some(minutes)),
         _ => {

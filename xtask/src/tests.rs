@@ -1,6 +1,6 @@
 //! The tests, with everything they need.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{
     clients,
@@ -12,6 +12,12 @@ const CHAOS_FULL: &str = "ROWCALL_CHAOS_FULL";
 
 /// The same for the test with bad wires between daemons and a project.
 const CHAOS_PROXY_FULL: &str = "ROWCALL_CHAOS_PROXY_FULL";
+
+/// How many minutes the soak of the queue workers takes.
+const SOAK_MINUTES: &str = "ROWCALL_SOAK_MINUTES";
+
+/// The same when nobody says.
+const DEFAULT_SOAK_MINUTES: &str = "60";
 
 /// Sets up what the tests need and runs all of them, or those whose names contain `filter`.
 pub(crate) fn all(filter: &[&str]) -> Result<()> {
@@ -56,6 +62,27 @@ pub(crate) fn chaos_proxy() -> Result<()> {
             "--nocapture",
         ])
         .env(CHAOS_PROXY_FULL, "1"))
+}
+
+/// Queue workers over bad wires for a long time, in release mode.
+pub(crate) fn soak(minutes: Option<&str>) -> Result<()> {
+    let minutes = minutes.unwrap_or(DEFAULT_SOAK_MINUTES);
+    minutes
+        .parse::<u64>()
+        .with_context(|| format!("{minutes} is no number of minutes"))?;
+    run(cargo()
+        .args([
+            "test",
+            "--release",
+            "-p",
+            "rowcall",
+            "--test",
+            "it",
+            "queue::soak::",
+            "--",
+            "--nocapture",
+        ])
+        .env(SOAK_MINUTES, minutes))
 }
 
 /// The full fault run, in release mode.

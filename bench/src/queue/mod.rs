@@ -3,6 +3,7 @@
 mod aimq;
 mod jobs;
 mod latency;
+mod load;
 mod project;
 mod sends;
 
@@ -22,6 +23,8 @@ pub(crate) enum Part {
     Jobs(jobs::Options),
     /// From a send to the start of its handler: over Realtime, by the database, by polling
     Latency(latency::Options),
+    /// A steady stream of sends: everything handled, few wake-ups, and how long messages wait
+    Load(load::Options),
     /// Sends per second with each kind of trigger, beside none
     Sends(sends::Options),
 }
@@ -34,6 +37,7 @@ pub(crate) async fn run(
     match part {
         Part::Jobs(options) => jobs::run(place, options).await,
         Part::Latency(options) => latency::run(place, options).await,
+        Part::Load(options) => load::run(place, options).await,
         Part::Sends(options) => sends::run(place, options).await,
     }
 }

@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod exit;
 pub mod management;
 pub mod output;
+mod prometheus;
 pub mod secrets;
 pub mod system;
 pub mod telemetry;

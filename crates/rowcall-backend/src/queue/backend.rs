@@ -146,6 +146,17 @@ impl QueueBackend {
         &self.inner.specs
     }
 
+    /// Those of them that were there when we last looked.
+    pub fn existing(&self) -> Vec<QueueName> {
+        let layout = self.layout();
+        let there = self
+            .specs()
+            .iter()
+            .zip(&layout.tables)
+            .filter(|(_, tables)| tables.queue);
+        there.map(|(spec, _)| spec.name.clone()).collect()
+    }
+
     /// The administration of the same database's queues.
     pub fn store(&self) -> QueueStore {
         QueueStore::new(self.inner.database.clone())

@@ -24,6 +24,7 @@ mod streams;
 mod token;
 mod tokens;
 mod v1;
+mod worker;
 
 use axum::Router;
 
@@ -40,6 +41,7 @@ pub use self::{
     state::{Api, Parts},
     token::{TASK_TOKEN_HEADER, TASK_TOKEN_VARIABLE, TaskTokens},
     v1::openapi,
+    worker::{METRICS_PATH, worker_router},
 };
 
 /// All routes, with what guards them.

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     config,
-    daemon::{Addresses, Backend, Tasks},
+    daemon::{Addresses, Backend, QueueBoard, Tasks},
 };
 
 /// What the daemon hands to its local API.
@@ -45,6 +45,8 @@ pub struct Parts {
     pub addresses: Addresses,
     /// The keys of the embedded stack, which sign its users' tokens.
     pub stack_keys: Option<Keys>,
+    /// Queues and workers.
+    pub queues: QueueBoard,
     /// The processes of apps.
     pub apps: AppHost,
     /// What starts programs, and knows whose a process is.
@@ -152,6 +154,10 @@ impl Api {
     /// The machines that presence shows; `None` where there is no presence.
     pub(super) fn present(&self) -> Option<Vec<rowcall_backend::supabase::Machine>> {
         self.0.parts.backend.machines()
+    }
+
+    pub(super) fn queues(&self) -> &QueueBoard {
+        &self.0.parts.queues
     }
 
     pub(super) fn rules(&self) -> &ClaimRules {

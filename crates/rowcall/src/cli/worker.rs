@@ -1,12 +1,13 @@
 //! `rowcall worker`
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 use rowcall_backend::queue::Finish;
 
 use super::{Context, up::Stop};
 use crate::{
+    api::METRICS_PATH,
     config::{RunKind, Span, WakeBy, WorkerQueue},
     daemon::WorkerDaemon,
     exit::{Exit, UserError},
@@ -66,6 +67,9 @@ pub struct Worker {
     /// Change nothing in the database: no pgmq, queue or trigger is made
     #[arg(long)]
     no_setup: bool,
+    /// Serve numbers for Prometheus at this address, such as 127.0.0.1:9464
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
     /// Where the program runs
     #[arg(long, value_name = "DIR")]
     working_dir: Option<PathBuf>,
@@ -92,6 +96,11 @@ impl Worker {
             daemon.machine(),
             queues.join(", ")
         ));
+        if let Some(address) = daemon.metrics() {
+            output::note(format_args!(
+                "  numbers for Prometheus: http://{address}{METRICS_PATH}"
+            ));
+        }
         let failed = tokio::select! {
             () = stop.signaled() => false,
             () = daemon.failed() => true,
@@ -130,6 +139,7 @@ impl Worker {
         worker.wake = self.wake.unwrap_or(worker.wake);
         worker.idle_wait = self.idle_wait.unwrap_or(worker.idle_wait);
         worker.setup &= !self.no_setup;
+        worker.metrics = self.metrics.or(worker.metrics);
         worker.name = self.name.or_else(|| worker.name.take());
         if !self.queues.is_empty() {
             let mut known = std::mem::take(&mut worker.queues);

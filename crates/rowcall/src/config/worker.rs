@@ -1,6 +1,6 @@
 //! `[worker]`: queues of pgmq and who handles their messages.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use rowcall_backend::queue::{
     DEFAULT_MAX_ATTEMPTS, DEFAULT_PAUSE, DEFAULT_VISIBILITY, Finish, QueueName, ReadOrder,
@@ -60,6 +60,8 @@ pub struct Worker {
     pub wake: WakeBy,
     /// Installs pgmq where it is missing, makes missing queues and switches their wake-ups on.
     pub setup: bool,
+    /// Where `rowcall worker` serves numbers for Prometheus; nowhere when absent. A daemon has them in its local API.
+    pub metrics: Option<SocketAddr>,
     /// The Realtime channel.
     pub realtime: WorkerRealtime,
     /// The queues, by name.
@@ -77,6 +79,7 @@ impl Default for Worker {
             max_backoff: Span(DEFAULT_PAUSE.cap),
             wake: WakeBy::Auto,
             setup: true,
+            metrics: None,
             realtime: WorkerRealtime::default(),
             queues: BTreeMap::new(),
         }

@@ -22,7 +22,9 @@ pub use database::Database;
 pub use machine::{host_name, machine_id};
 pub use mask::mask_url;
 pub use project::{Project, is_service_key, session_text, wanted};
-pub use queue::{WORKER_APP, WorkerDaemon};
+pub use queue::{
+    JobState, QueueBoard, QueueState, Seen, Snapshot, WORKER_APP, WorkerDaemon, WorkerState,
+};
 use rowcall_core::MachineId;
 use rowcall_engine::{EngineError, EngineHandle, StopSummary};
 use rowcall_stack::cluster::{ClusterError, DataDirLock};

@@ -27,8 +27,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Addresses, Backend, Daemon, Database, Project, RunFile, STORE_FILE, StackAddress, agents, apps,
-    database, machine_id, project::warn_of_modes, queue::Queues, wanted,
+    Addresses, Backend, Daemon, Database, Project, QueueBoard, RunFile, STORE_FILE, StackAddress,
+    agents, apps, database, machine_id, project::warn_of_modes, queue::Queues, wanted,
 };
 use crate::{
     api::{self, Api, Policy},
@@ -43,6 +43,7 @@ const STACK_PORTS_TRIED: u16 = 100;
 impl Daemon {
     /// Starts everything. When a step fails, what was started before it is stopped again.
     pub async fn start(config: &Config, events: Events) -> anyhow::Result<Self> {
+        crate::prometheus::install();
         let data_dir = config.data_dir()?;
         let lock = DataDirLock::acquire(&data_dir).map_err(database::user)?;
         let data_dir = lock.data_dir().to_path_buf();
@@ -297,7 +298,15 @@ impl Parts {
             Arc::clone(&clock),
             Arc::clone(&ids),
         );
+        let queues = match &self.queues {
+            Some(queues) => queues.board(),
+            None => {
+                let url = self.addresses.database_url.as_deref();
+                QueueBoard::of_database(url.or(config.database.url.as_deref()))?
+            }
+        };
         let api = Api::new(api::Parts {
+            queues,
             store: Arc::clone(&store),
             engine: handle.clone(),
             backend: self.backend.clone(),

@@ -116,11 +116,7 @@ impl Listener {
             // People see who listens.
             let name = format!("{LISTENER}{worker}");
             let sql = "select set_config('application_name', $1, false)";
-            listener
-                .client
-                .query(sql, &[&name])
-                .await
-                .map_err(&doing)?;
+            listener.client.query(sql, &[&name]).await.map_err(&doing)?;
         }
         listener.watch(backend).await?;
         Ok(listener)

@@ -177,7 +177,11 @@ impl Watching {
             return;
         }
         let meters = ChannelMeters::of("database");
-        let name = self.presence.borrow().as_ref().map(|one| one.worker.clone());
+        let name = self
+            .presence
+            .borrow()
+            .as_ref()
+            .map(|one| one.worker.clone());
         let mut failures = 0;
         loop {
             let opened = Instant::now();

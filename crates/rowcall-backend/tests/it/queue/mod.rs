@@ -3,10 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod broadcast;
 mod claim;
 mod crash;
 mod data_api;
 mod install;
+mod look;
+mod order;
+mod retry;
 mod settle;
 mod stack;
 mod store;

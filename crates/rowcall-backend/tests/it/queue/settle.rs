@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use rowcall_backend::queue::{Finish, QueueBackend, QueueOptions, QueueSpec, RetryDelay};
-use rowcall_core::{
-    Backoff, TaskState,
-    ports::{AdminOutcome, Coordinator as _, Fence, Settlement, TaskAdmin, TaskQuery, Verdict},
-};
+use rowcall_backend::queue::{Finish, QueueBackend, QueueOptions, QueueSpec};
+use rowcall_core::ports::{Coordinator as _, Fence, Settlement, Verdict};
 use serde_json::json;
 
 use super::{
@@ -217,104 +214,6 @@ async fn a6_without_a_dead_letter_queue_it_is_archived_even_where_messages_are_d
 }
 
 #[tokio::test]
-async fn failed_messages_come_back_when_they_should() {
-    let db = database("1.13.0").await;
-    let backoff = Backoff {
-        base: Duration::from_secs(30),
-        cap: Duration::from_mins(10),
-    };
-    let queue = backend(
-        &db,
-        [
-            spec("soon"),
-            spec("later").retry(RetryDelay::After(backoff)),
-        ],
-    )
-    .await;
-    let (store, client) = (store(&db), db.connect().await);
-    send(&store, "soon", 2).await;
-    send(&store, "later", 1).await;
-    for one in claim(&queue, 9).await {
-        let given = (id(&one) == 2).then_some(Duration::from_secs(77));
-        let verdict = Verdict::Failed {
-            error: "no".into(),
-            retry_in: given,
-        };
-        queue
-            .settle(&[Settlement {
-                lease: one.lease.into_key(),
-                verdict,
-            }])
-            .await
-            .unwrap();
-    }
-    let hidden = |table: &'static str| {
-        let client = &client;
-        async move {
-            let sql = format!(
-                "select round(extract(epoch from vt - clock_timestamp()))::int from pgmq.{table} order by msg_id"
-            );
-            let rows = client.query(&sql, &[]).await.unwrap();
-            rows.iter()
-                .map(|row| row.get::<_, i32>(0))
-                .collect::<Vec<_>>()
-        }
-    };
-    let soon = hidden("q_soon").await;
-    assert!(
-        (280..=300).contains(&soon[0]),
-        "at the end of its lease: {soon:?}"
-    );
-    assert!(
-        (70..=77).contains(&soon[1]),
-        "when the verdict says: {soon:?}"
-    );
-    let later = hidden("q_later").await;
-    assert!(
-        (25..=30).contains(&later[0]),
-        "after the queue's delay: {later:?}"
-    );
-}
-
-#[tokio::test]
-async fn a8_a_failing_queue_pauses_alone() {
-    let db = database("1.5.1").await;
-    let pause = Backoff {
-        base: Duration::from_secs(10),
-        cap: Duration::from_mins(5),
-    };
-    let queue = backend(
-        &db,
-        [
-            spec("broken").pause(pause).max_attempts(None),
-            spec("healthy").pause(pause),
-        ],
-    )
-    .await;
-    let store = store(&db);
-    send(&store, "broken", 5).await;
-    for _ in 0..2 {
-        let lease = claim(&queue, 1).await.pop().unwrap().lease.into_key();
-        queue.settle(&[failed(lease, "down")]).await.unwrap();
-    }
-    send(&store, "healthy", 1).await;
-    let claimed = claim(&queue, 9).await;
-    assert_eq!(claimed.len(), 1, "the broken queue pauses");
-    assert_eq!(claimed[0].task.source.name(), "q_healthy");
-    let due = queue
-        .maintain(&rules("m1"), &queue.selectors())
-        .await
-        .unwrap();
-    assert!(
-        !due.ready
-            && due
-                .next_retry
-                .is_some_and(|next| next > Duration::from_secs(10)),
-        "{due:?}"
-    );
-}
-
-#[tokio::test]
 async fn one_round_trip_settles_and_claims_whatever_the_verdicts() {
     for version in VERSIONS {
         let db = database(version).await;
@@ -363,48 +262,4 @@ async fn one_round_trip_settles_and_claims_whatever_the_verdicts() {
             "{version}: one waits, one is claimed"
         );
     }
-}
-
-#[tokio::test]
-async fn people_can_retry_release_and_cancel() {
-    let db = database("1.13.0").await;
-    let queue = backend(&db, [spec("desk").max_attempts(1)]).await;
-    send(&store(&db), "desk", 2).await;
-    let mut claimed = claim(&queue, 2).await;
-    let (second, first) = (
-        claimed.pop().unwrap().lease.into_key(),
-        claimed.pop().unwrap().lease.into_key(),
-    );
-    let query = TaskQuery {
-        limit: 10,
-        ..TaskQuery::default()
-    };
-    let views = TaskAdmin::list(&queue, &query, &rules("m1").retry)
-        .await
-        .unwrap();
-    assert!(
-        views.len() == 2
-            && views
-                .iter()
-                .all(|view| view.state == Some(TaskState::Claimed) && view.needs_attention)
-    );
-    // A retry by a person gives all attempts back.
-    assert_eq!(queue.retry(&first.task).await.unwrap(), AdminOutcome::Done);
-    assert_eq!(claim(&queue, 9).await[0].task.attempt, 1);
-    assert_eq!(
-        TaskAdmin::release(&queue, &second.task).await.unwrap(),
-        AdminOutcome::Done
-    );
-    assert_eq!(
-        queue.settle(&[completed(second.clone())]).await.unwrap(),
-        [Fence::Lost]
-    );
-    assert_eq!(
-        TaskAdmin::cancel(&queue, &second.task, "no").await.unwrap(),
-        AdminOutcome::Done
-    );
-    assert_eq!(
-        TaskAdmin::cancel(&queue, &second.task, "no").await.unwrap(),
-        AdminOutcome::NotApplicable(TaskState::Completed)
-    );
 }

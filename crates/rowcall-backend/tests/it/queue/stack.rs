@@ -35,14 +35,14 @@ const RARE: SignalOptions = SignalOptions {
 };
 
 /// A project with queues.
-struct Project {
+pub(super) struct Project {
     stack: Stack,
     keys: Keys,
-    db: TestDb,
+    pub(super) db: TestDb,
 }
 
 impl Project {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let db = database("1.5.1").await;
         let client = db.connect().await;
         bootstrap::apply(&client).await.expect("the roles are made");

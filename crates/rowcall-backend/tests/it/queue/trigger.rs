@@ -1,4 +1,4 @@
-//! C1, C2, C5, C7, C8, C10: the triggers.
+//! C1, C2, C8, C10: the triggers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,12 +11,12 @@ use super::{VERSIONS, count, database, eventually};
 
 /// What a connection is told: warnings, and notifications on our channel.
 #[derive(Default)]
-struct Heard {
-    warnings: Vec<String>,
+pub(super) struct Heard {
+    pub(super) warnings: Vec<String>,
     wakes: Vec<Wake>,
 }
 
-async fn listening(db: &TestDb) -> (Client, Arc<Mutex<Heard>>) {
+pub(super) async fn listening(db: &TestDb) -> (Client, Arc<Mutex<Heard>>) {
     let (client, mut connection) = tokio_postgres::connect(&db.url(), NoTls).await.unwrap();
     let heard = Arc::new(Mutex::new(Heard::default()));
     let sink = Arc::clone(&heard);
@@ -38,12 +38,12 @@ async fn listening(db: &TestDb) -> (Client, Arc<Mutex<Heard>>) {
 }
 
 /// Supabase's `realtime.send` as the tests need it: a row in `realtime.messages`.
-const REALTIME: &str = "create schema realtime; \
+pub(super) const REALTIME: &str = "create schema realtime; \
     create table realtime.messages (id bigint generated always as identity, topic text, event text, payload jsonb, private boolean); \
     create function realtime.send(payload jsonb, event text, topic text, private boolean default true) returns void \
     language sql as 'insert into realtime.messages (payload, event, topic, private) values (payload, event, topic, private)'";
 
-async fn broadcasts(client: &Client) -> Vec<(String, String, serde_json::Value, bool)> {
+pub(super) async fn broadcasts(client: &Client) -> Vec<(String, String, serde_json::Value, bool)> {
     let rows = client
         .query(
             "select topic, event, payload::text, private from realtime.messages order by id",
@@ -222,125 +222,6 @@ async fn a_lost_gate_counts_as_armed_and_heals() {
     );
     client.batch_execute("select 1").await.unwrap();
     assert_eq!(heard.lock().wakes.len(), 1);
-}
-
-#[tokio::test]
-async fn c1_c2_broadcasts_are_what_aimq_reads() {
-    for version in VERSIONS {
-        let db = database(version).await;
-        let client = db.connect().await;
-        client.batch_execute(REALTIME).await.unwrap();
-        client
-            .batch_execute(
-                "select pgmq.create('In-Box'); select pgmq.create('silent'); \
-                 select rowcall_queue.enable_broadcast('in-box', 'aimq:jobs', 'job_enqueued'); \
-                 select pgmq.send('In-Box', '{}'::jsonb); select pgmq.send('silent', '{}'::jsonb); \
-                 select pgmq.send_batch('In-Box', array['{}', '{}']::jsonb[])",
-            )
-            .await
-            .unwrap();
-        client
-            .batch_execute("begin; select pgmq.send('In-Box', '{}'::jsonb); rollback")
-            .await
-            .unwrap();
-        let sent = broadcasts(&client).await;
-        assert_eq!(sent.len(), 2, "{version}: one per statement");
-        let (topic, event, payload, private) = &sent[0];
-        assert_eq!(
-            (topic.as_str(), event.as_str(), *private),
-            ("aimq:jobs", "job_enqueued", false)
-        );
-        assert_eq!(
-            (&payload["queue"], &payload["job_id"]),
-            (&"In-Box".into(), &1.into())
-        );
-        let batch = &sent[1].2;
-        assert_eq!(
-            (&batch["job_id"], &batch["last_job_id"], &batch["count"]),
-            (&2.into(), &3.into(), &2.into())
-        );
-        // One per row, privately, under other names.
-        client
-            .batch_execute(
-                "select rowcall_queue.enable_broadcast('In-Box', 'c', 'e', true, 0, true); \
-                 select pgmq.send_batch('In-Box', array['{}', '{}', '{}']::jsonb[])",
-            )
-            .await
-            .unwrap();
-        let rows = &broadcasts(&client).await[2..];
-        assert_eq!(rows.len(), 3, "{version}: enabled twice is one trigger");
-        assert!(
-            rows.iter()
-                .all(|(topic, event, _, private)| topic == "c" && event == "e" && *private)
-        );
-    }
-}
-
-#[tokio::test]
-async fn c6_the_gate_of_broadcasts_lets_one_through_per_window() {
-    let db = database("1.13.0").await;
-    let client = db.connect().await;
-    client.batch_execute(REALTIME).await.unwrap();
-    client
-        .batch_execute(
-            "select pgmq.create('q'); select rowcall_queue.enable_broadcast('q', 'c', 'e', gate_ms => 60000)",
-        )
-        .await
-        .unwrap();
-    for _ in 0..10 {
-        client
-            .batch_execute("select pgmq.send('q', '{}'::jsonb)")
-            .await
-            .unwrap();
-    }
-    let sent = broadcasts(&client).await;
-    assert_eq!(sent.len(), 1);
-    assert_eq!(
-        sent[0].2["gate_ms"], 60_000,
-        "who listens knows when to look again"
-    );
-    client.batch_execute("update rowcall_queue.broadcast_gate set last = last - interval '61 s'; select pgmq.send('q', '{}'::jsonb)").await.unwrap();
-    assert_eq!(broadcasts(&client).await.len(), 2);
-}
-
-#[tokio::test]
-async fn c5_whatever_realtime_does_the_insert_commits() {
-    for version in VERSIONS {
-        let db = database(version).await;
-        let (client, heard) = listening(&db).await;
-        client
-            .batch_execute("select pgmq.create('q'); select rowcall_queue.enable_broadcast('q', 'c', 'e'); select rowcall_queue.enable_wake('q')")
-            .await
-            .unwrap();
-        let mut sent = 0;
-        for breakage in [
-            // No realtime at all; then one that cannot take the row; then a gate that is gone.
-            "select 1",
-            "create schema realtime; create function realtime.send(jsonb, text, text, boolean) returns void language plpgsql \
-             as 'begin raise exception ''no partition''; end'",
-            "drop table rowcall_queue.waiting, rowcall_queue.broadcast_gate",
-        ] {
-            client.batch_execute(breakage).await.unwrap();
-            client
-                .batch_execute("select pgmq.send('q', '{}'::jsonb)")
-                .await
-                .unwrap();
-            sent += 1;
-            assert_eq!(
-                count(&client, "pgmq.q_q").await,
-                sent,
-                "{version}: {breakage}"
-            );
-        }
-        let warnings = heard.lock().warnings.clone();
-        assert!(
-            warnings.len() >= 3
-                && warnings
-                    .iter()
-                    .all(|warning| warning.starts_with("rowcall: queue q ")),
-            "{warnings:?}"
-        );
-    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::IntoParams;
 
-use super::Problem;
+use super::{Problem, queues};
 use crate::api::{
     error::ApiError,
     rules::{Operator, Routes},
@@ -32,7 +32,8 @@ pub(super) struct EventFilter {
     task: Option<String>,
     /// Only events of this app; events that belong to no app are left out.
     app: Option<String>,
-    /// Only these kinds, separated by commas: claimed, started, progress, log, settled, failed …
+    /// Only these kinds, separated by commas: claimed, started, progress, log, settled, failed … `queues` is told only to who
+    /// names it: all queues and workers, at first and whenever they change.
     kind: Option<String>,
 }
 
@@ -62,11 +63,17 @@ pub(super) async fn events(
         Some((heard, subscription))
     });
     let filter = Wanted::new(filter);
+    let with_queues = filter.kinds.iter().any(|kind| kind == queues::KIND);
     let events = heard.filter_map(move |heard| {
         let event = filter.event(heard);
         std::future::ready(event)
     });
-    Ok(streams::answer(events, place, api.stop().clone()))
+    let stop = api.stop().clone();
+    if with_queues {
+        let both = stream::select(events, queues::changes(api));
+        return Ok(streams::answer(both, place, stop));
+    }
+    Ok(streams::answer(events, place, stop))
 }
 
 struct Wanted {

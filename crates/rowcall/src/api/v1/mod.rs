@@ -13,6 +13,7 @@ mod keys;
 mod machine;
 mod metrics;
 mod permissions;
+mod queues;
 mod session;
 mod tasks;
 mod tasks_change;
@@ -47,6 +48,7 @@ pub(super) fn routes() -> Routes {
         .merge(keys::routes())
         .merge(events::routes())
         .merge(metrics::routes())
+        .merge(queues::routes())
         .merge(session::routes())
 }
 
@@ -110,6 +112,7 @@ fn task_id(text: &str) -> Result<rowcall_core::TaskId, ApiError> {
         keys::list, keys::add, keys::revoke,
         events::events,
         metrics::metrics,
+        queues::list, queues::workers,
         session::sign_in, session::sign_out,
     ),
     components(schemas(Problem)),

@@ -2,6 +2,7 @@
 
 mod migration;
 mod realtime;
+mod watch;
 
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub enum Queue {
         #[arg(long)]
         json: bool,
     },
+    /// Show queues and workers live, until Ctrl-C
+    Watch(watch::Watch),
     /// Drop a queue and its archive
     Drop {
         /// Its name
@@ -114,6 +117,7 @@ impl Queue {
         context.use_aimq_database();
         match self {
             Self::Migration { folder } => return migration::setup(&folder),
+            Self::Watch(watch) => return watch.run(&context).await,
             Self::Create {
                 name,
                 no_realtime,
@@ -220,7 +224,7 @@ impl Queue {
                 metrics(&all, json)?;
             }
             Self::Realtime(realtime) => return realtime.run(config, &database, &store).await,
-            Self::Migration { .. } => unreachable!("done without a database"),
+            Self::Migration { .. } | Self::Watch(_) => unreachable!("done before"),
         }
         Ok(Exit::Success)
     }

@@ -1,6 +1,6 @@
 //! `rowcall worker`: an engine that reads queues and nothing else.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use rowcall_core::{Clock, MachineId};
@@ -10,11 +10,12 @@ use rowcall_engine::{
 };
 use rowcall_stack::cluster::DataDirLock;
 use rowcall_supervisor::Runners;
-use tokio::task::JoinHandle;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Queues, WORKER_APP};
 use crate::{
+    api,
     config::Config,
     daemon::{Addresses, Database, STORE_FILE, agents, database, machine_id},
     exit::{Exit, UserError},
@@ -34,6 +35,7 @@ pub struct WorkerDaemon {
     background: CancellationToken,
     tasks: TaskTracker,
     machine: MachineId,
+    metrics: Option<SocketAddr>,
     _lock: DataDirLock,
 }
 
@@ -49,6 +51,7 @@ impl WorkerDaemon {
     /// Starts it on the configured database, or on that of the daemon that runs here. Workers on one data directory need
     /// different names.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        crate::prometheus::install();
         let name = config.worker.name.as_deref().unwrap_or(WORKER_APP);
         let dir = directory(config, name)?;
         let lock = DataDirLock::acquire(&dir).map_err(|error| {
@@ -65,6 +68,7 @@ impl WorkerDaemon {
             Some(id) => id.clone(),
             None => machine_id(&dir)?,
         };
+        let metrics = listen(config.worker.metrics).await?;
         let database = Database::for_command(config).await?;
         let started = Self::on(config, &dir, &machine, &database).await;
         let (engine, runners, store, mut queues) = match started {
@@ -77,6 +81,12 @@ impl WorkerDaemon {
         let (background, tasks) = (CancellationToken::new(), TaskTracker::new());
         queues.spawn(&tasks, &background);
         let handle = engine.handle();
+        let metrics = metrics.map(|(address, listener)| {
+            let hosts = config.api.hosts.clone();
+            let router = api::worker_router(handle.clone(), queues.board(), hosts);
+            tasks.spawn(api::serve(vec![listener], router, background.clone()));
+            address
+        });
         Ok(Self {
             running: tokio::spawn(engine.run()),
             engine: handle,
@@ -86,6 +96,7 @@ impl WorkerDaemon {
             background,
             tasks,
             machine,
+            metrics,
             _lock: lock,
         })
     }
@@ -138,6 +149,11 @@ impl WorkerDaemon {
         &self.machine
     }
 
+    /// Where its numbers are served.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
     /// Waits until the engine has stopped by itself.
     pub async fn failed(&self) {
         self.engine.stopped().await;
@@ -156,6 +172,25 @@ impl WorkerDaemon {
         self.database.close().await;
         Ok(ended??)
     }
+}
+
+/// Takes the port for the numbers, before anything is started.
+async fn listen(address: Option<SocketAddr>) -> anyhow::Result<Option<(SocketAddr, TcpListener)>> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        Ok::<_, std::io::Error>((listener.local_addr()?, listener))
+    };
+    let bound = bound.await.map_err(|error| {
+        UserError::new(
+            Exit::Failure,
+            format!("cannot listen on {address}: {error}"),
+        )
+        .help("choose another address with --metrics, or worker.metrics")
+    })?;
+    Ok(Some(bound))
 }
 
 /// A folder of its own below the data directory.

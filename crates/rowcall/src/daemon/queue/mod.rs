@@ -4,6 +4,7 @@
 //! The same parts run in `rowcall up` (beside the tables) and in `rowcall worker` (alone).
 
 mod alone;
+mod board;
 mod plan;
 mod presence;
 mod setup;
@@ -12,6 +13,7 @@ mod wake;
 use std::sync::Arc;
 
 pub use alone::WorkerDaemon;
+pub use board::{JobState, QueueBoard, QueueState, Seen, Snapshot, WorkerState};
 use rowcall_backend::queue::{Database, QueueBackend, QueueOptions};
 use rowcall_core::{App, AppId, RetryPolicy, ports::AgentRunner};
 use rowcall_engine::Source;
@@ -100,17 +102,27 @@ impl Queues {
             .in_order()
     }
 
-    /// A runner that says *busy* on the workers' channel before a message is handled and *idle* after it.
+    /// A runner that says *busy* before a message is handled and *idle* after it: on the workers' channel, and to people who
+    /// ask this process.
     pub(super) fn announcing(&self, runner: Arc<dyn AgentRunner>) -> Arc<dyn AgentRunner> {
-        match self.wakes.presence() {
-            Some(presence) => Arc::new(Announcing::new(runner, self.backend.clone(), presence)),
-            None => runner,
-        }
+        let presence = self.wakes.presence();
+        Arc::new(Announcing::new(runner, self.backend.clone(), presence))
+    }
+
+    /// Queues and workers, as people see them.
+    pub(super) fn board(&self) -> QueueBoard {
+        let presence = self.wakes.presence();
+        QueueBoard::of_worker(
+            &self.backend,
+            Arc::clone(&presence.book),
+            presence.present(),
+        )
     }
 
     /// Starts what runs beside the engine, until `stop`.
     pub(super) fn spawn(&mut self, tasks: &TaskTracker, stop: &CancellationToken) {
         self.wakes.spawn(tasks, stop);
+        tasks.spawn(crate::prometheus::upkeep(stop.clone()));
     }
 }
 

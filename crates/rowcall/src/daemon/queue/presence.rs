@@ -1,4 +1,4 @@
-//! Telling the workers' channel what this worker does.
+//! Noting what this worker does, and telling its channel.
 
 use std::sync::Arc;
 
@@ -72,6 +72,7 @@ impl AgentRunner for Announcing {
         stop: CancellationToken,
     ) -> Result<AgentOutput, AgentError> {
         let _busy = self.begin(&context.task.task);
+        self.backend.started(&context.task.task);
         self.inner.run(context, stop).await
     }
 }

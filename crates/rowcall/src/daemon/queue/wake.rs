@@ -7,7 +7,11 @@ use rowcall_backend::queue::{
     Broadcast, Mode, QueueBackend, QueueSignals, SignalOptions, presence::PresenceBook,
 };
 use rowcall_core::IdSource as _;
-use rowcall_realtime::client::{Client, Config as RealtimeConfig, Driver};
+use rowcall_realtime::{
+    client::{Client, Config as RealtimeConfig, Driver},
+    presence::Presences,
+};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::super::StackAddress;
@@ -52,25 +56,52 @@ pub(super) fn choose(worker: &Worker, stack: Option<&StackAddress>, hosted: bool
     }
 }
 
-/// What others see of this worker, and where it is told.
+/// The project whose channel shows the workers, with its key, for somebody who only looks.
+pub(super) fn observed(worker: &Worker) -> Option<(String, String, Broadcast)> {
+    let Choice {
+        project, broadcast, ..
+    } = choose(worker, None, false);
+    let (url, key) = project?;
+    Some((url, key, broadcast?))
+}
+
+/// What this worker does, and where it is told.
 #[derive(Clone)]
 pub(super) struct Presence {
     pub(super) book: Arc<Mutex<PresenceBook>>,
-    pub(super) signals: Arc<QueueSignals>,
+    signals: Arc<QueueSignals>,
+    /// Whether there is a channel.
+    on_channel: bool,
 }
 
 impl Presence {
-    /// Tells how the worker is now.
+    fn new(book: PresenceBook, signals: QueueSignals, on_channel: bool) -> Self {
+        // Without a channel only the name counts: the database's connections are called by it.
+        signals.publish(book.presence());
+        Self {
+            book: Arc::new(Mutex::new(book)),
+            signals: Arc::new(signals),
+            on_channel,
+        }
+    }
+
+    /// Tells how the worker is now, where somebody can hear it.
     pub(super) fn publish(&self) {
-        let presence = self.book.lock().presence();
-        self.signals.publish(presence);
+        if self.on_channel {
+            let presence = self.book.lock().presence();
+            self.signals.publish(presence);
+        }
+    }
+
+    /// Who shows himself on the channel, if there is one.
+    pub(super) fn present(&self) -> Option<watch::Receiver<Arc<Presences>>> {
+        self.on_channel.then(|| self.signals.present())
     }
 }
 
 /// The wake-ups of a worker.
 pub(super) struct Wakes {
-    signals: Arc<QueueSignals>,
-    presence: Option<Presence>,
+    presence: Presence,
     driver: Option<Driver>,
 }
 
@@ -88,6 +119,8 @@ impl Wakes {
             jitter: RandomIds.unit(),
             ..SignalOptions::default()
         };
+        let queues = backend.specs().iter().map(|spec| spec.name.clone());
+        let book = PresenceBook::new(name, queues);
         let (Some((url, key)), Some(broadcast)) = (by.project, by.broadcast) else {
             if worker.wake == WakeBy::Realtime {
                 return Err(UserError::new(
@@ -97,9 +130,9 @@ impl Wakes {
                 .help("set SUPABASE_URL and SUPABASE_KEY, or worker.realtime.url and .key")
                 .into());
             }
+            let signals = QueueSignals::new(backend.clone(), options);
             return Ok(Self {
-                signals: Arc::new(QueueSignals::new(backend.clone(), options)),
-                presence: None,
+                presence: Presence::new(book, signals, false),
                 driver: None,
             });
         };
@@ -109,24 +142,17 @@ impl Wakes {
         let (client, driver) = Client::new(config);
         tracing::info!(channel = broadcast.channel, "woken over Realtime");
         let signals = QueueSignals::realtime(backend.clone(), options, client, broadcast);
-        let queues = backend.specs().iter().map(|spec| spec.name.clone());
-        let presence = Presence {
-            book: Arc::new(Mutex::new(PresenceBook::new(name, queues))),
-            signals: Arc::new(signals),
-        };
-        presence.publish();
         Ok(Self {
-            signals: Arc::clone(&presence.signals),
-            presence: Some(presence),
+            presence: Presence::new(book, signals, true),
             driver: Some(driver),
         })
     }
 
     pub(super) fn signals(&self) -> Arc<QueueSignals> {
-        Arc::clone(&self.signals)
+        Arc::clone(&self.presence.signals)
     }
 
-    pub(super) fn presence(&self) -> Option<Presence> {
+    pub(super) fn presence(&self) -> Presence {
         self.presence.clone()
     }
 

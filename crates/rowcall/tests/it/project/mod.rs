@@ -5,4 +5,4 @@ mod custom;
 mod dispersal;
 mod management;
 mod storm;
-mod wire;
+pub(crate) mod wire;

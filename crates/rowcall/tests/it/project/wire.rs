@@ -1,4 +1,4 @@
-//! A wire between a daemon and its project that can be cut, and worse.
+//! A wire between a daemon or a worker and its project or database that can be cut, and worse.
 
 use std::{
     net::SocketAddr,
@@ -18,7 +18,7 @@ use tokio::{
 
 /// What the wire does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Weather {
+pub(crate) enum Weather {
     /// Passes everything on.
     Fine,
     /// The same, but every piece takes a while.
@@ -56,14 +56,14 @@ const ALL: [Weather; 12] = [
 
 impl Weather {
     /// The same weather in every run.
-    pub(super) fn next(seed: &mut u32) -> Self {
+    pub(crate) fn next(seed: &mut u32) -> Self {
         *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         ALL[(*seed >> 16) as usize % ALL.len()]
     }
 }
 
 /// Passes connections on as the weather allows.
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     weather: Arc<watch::Sender<Weather>>,
     sockets: Arc<AtomicUsize>,
@@ -71,7 +71,7 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    pub(super) async fn to(target: SocketAddr) -> Self {
+    pub(crate) async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let weather = Arc::new(watch::Sender::new(Weather::Fine));
@@ -99,16 +99,21 @@ impl Proxy {
         }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub(super) fn set(&self, weather: Weather) {
+    /// Where it begins.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn set(&self, weather: Weather) {
         self.weather.send_replace(weather);
     }
 
     /// How often a WebSocket was asked for.
-    pub(super) fn sockets(&self) -> usize {
+    pub(crate) fn sockets(&self) -> usize {
         self.sockets.load(Ordering::Relaxed)
     }
 }

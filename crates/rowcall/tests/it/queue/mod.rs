@@ -6,7 +6,11 @@ mod commands;
 mod daemon;
 mod documented;
 mod interop;
+mod metrics;
 mod realtime;
+mod retries;
+mod soak;
+mod watch;
 mod worker;
 
 use std::{
