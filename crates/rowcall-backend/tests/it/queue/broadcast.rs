@@ -157,13 +157,17 @@ async fn c3_the_publication_shows_broadcasts_and_schema_realtime_stays_as_it_was
         .unwrap();
     let broadcast = rowcall_backend::queue::Broadcast::default();
     queues.enable_broadcast(&queue, &broadcast).await.unwrap();
-    client
-        .batch_execute(
-            "select pgmq.send('Orders', '{}'); begin; select pgmq.send('Orders', '{}'); rollback; \
-             select count(*) from pgmq.send_batch('Orders', array_fill('{}'::jsonb, array[3]))",
-        )
-        .await
-        .unwrap();
+    let (sender, heard) = listening(db).await;
+    for sql in [
+        // What is not flushed yet is not decoded.
+        "set synchronous_commit = on",
+        "select pgmq.send('Orders', '{}')",
+        "begin; select pgmq.send('Orders', '{}'); rollback",
+        "select count(*) from pgmq.send_batch('Orders', array_fill('{}'::jsonb, array[3]))",
+    ] {
+        sender.batch_execute(sql).await.unwrap();
+    }
+    assert_eq!(heard.lock().warnings, [""; 0]);
     let read = "select data from pg_logical_slot_get_binary_changes($1::text::name, null, null, \
                 'proto_version', '1', 'publication_names', 'supabase_realtime_messages_publication') \
                 where get_byte(data, 0) = ascii('I')";
