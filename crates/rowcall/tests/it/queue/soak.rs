@@ -149,20 +149,18 @@ fn flat(seen: &[u64]) -> (u64, u64) {
     (median(second), median(last))
 }
 
-/// Fails when a worker takes more or less memory in the end than after warming up.
-fn judge(memory: &[Vec<u64>]) {
-    for (number, seen) in memory.iter().enumerate() {
-        let (before, after) = flat(seen);
-        eprintln!(
-            "worker {number}: {before} kB after warming up, {after} kB at the end, {} kB at most",
-            seen.iter().max().expect("it was looked at")
-        );
-        let allowed = before / 10 + MEMORY_SLACK_KB;
-        assert!(
-            before.abs_diff(after) <= allowed,
-            "memory of worker {number} is not flat: {seen:?} kB"
-        );
-    }
+/// Says how much memory a worker takes, and fails when that is more or less in the end than after warming up.
+fn judge(number: usize, seen: &[u64]) -> String {
+    let (before, after) = flat(seen);
+    let allowed = before / 10 + MEMORY_SLACK_KB;
+    assert!(
+        before.abs_diff(after) <= allowed,
+        "memory of worker {number} is not flat: {seen:?} kB"
+    );
+    let most = seen.iter().max().expect("it was looked at");
+    format!(
+        "worker {number}: {before} kB after warming up, {after} kB at the end, {most} kB at most"
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -236,7 +234,9 @@ async fn b13_bad_wires_cost_nothing_but_time() {
         );
     }
     if size.judges_memory {
-        judge(&memory);
+        for (number, seen) in memory.iter().enumerate() {
+            eprintln!("{}", judge(number, seen));
+        }
     }
     stack.shutdown().await;
 }
