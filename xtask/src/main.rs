@@ -13,6 +13,7 @@ const HELP: &str = "\
 cargo xtask <task>
 
   test     set up what the tests need, then run all of them (the README's second command)
+  test --postgres MAJOR  the tests that meet a database, on PostgreSQL 14 to 18, which is fetched
   checks   formatting, clippy and documentation, without tests
   clients  set up the official npm and PyPI clients and the browser that tests drive, nothing else
   chaos    the full fault run: 8 daemons, 10,000 tasks, killed daemons, a restarted database
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args.as_slice() {
+        ["test", "--postgres", major, filter @ ..] => tests::on_postgres(major, filter),
         ["test", filter @ ..] => tests::all(filter),
         ["checks"] => checks::run(),
         ["clients"] => clients::set_up(),

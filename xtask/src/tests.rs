@@ -10,6 +10,9 @@ use crate::{
 /// The environment variable that makes the chaos test as large as the project's promise.
 const CHAOS_FULL: &str = "ROWCALL_CHAOS_FULL";
 
+/// The environment variable by which tests take a major version of PostgreSQL.
+const POSTGRES: &str = "ROWCALL_TEST_POSTGRES";
+
 /// The same for the test with bad wires between daemons and a project.
 const CHAOS_PROXY_FULL: &str = "ROWCALL_CHAOS_PROXY_FULL";
 
@@ -45,6 +48,24 @@ pub(crate) fn all(filter: &[&str]) -> Result<()> {
         run(cargo().args(["test", "--workspace", "--doc"]))?;
     }
     Ok(())
+}
+
+/// The packages whose tests meet PostgreSQL itself.
+const DATABASE_PACKAGES: [&str; 4] = ["-p", "rowcall-stack", "-p", "rowcall-backend"];
+
+/// Runs the tests that depend on the version of PostgreSQL on one, which the tests fetch as rowcall does.
+pub(crate) fn on_postgres(major: &str, filter: &[&str]) -> Result<()> {
+    clients::set_up()?;
+    let runner: &[&str] = if works("cargo", &["nextest", "--version"]) {
+        &["nextest", "run"]
+    } else {
+        &["test", "--lib", "--tests", "--no-fail-fast"]
+    };
+    run(cargo()
+        .args(runner)
+        .args(DATABASE_PACKAGES)
+        .args(filter)
+        .env(POSTGRES, major))
 }
 
 /// The full run of daemons that reach a Supabase project over bad wires, in release mode: ten minutes, 5,000 tasks.

@@ -5,7 +5,7 @@ pub mod bootstrap;
 pub mod cluster;
 pub mod drain;
 pub mod gateway;
-mod listen;
+pub mod listen;
 pub mod preflight;
 pub mod realtime;
 pub mod rest;

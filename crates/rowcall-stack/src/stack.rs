@@ -1,10 +1,15 @@
 //! The stack: REST, Auth and Realtime on one port, over one database.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use rowcall_core::{Clock, IdSource};
 use rowcall_postgres::{Server, UrlError};
 use tokio_util::sync::CancellationToken;
@@ -12,8 +17,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::{AuthConfig, AuthOptions, AuthServer, Keys};
 use crate::bootstrap::{self, BootstrapError};
+use crate::drain::Drained;
 use crate::gateway::{Gateway, GatewayConfig};
-use crate::listen;
+use crate::listen::{self, Door, Ends};
 use crate::realtime::{Limits, Realtime, RealtimeConfig, RealtimeError, Slot};
 use crate::rest::{Rest, RestConfig, RestOptions};
 
@@ -23,6 +29,8 @@ pub const DEFAULT_PORT: u16 = 54321;
 const READY_WAIT: Duration = Duration::from_secs(30);
 /// How long requests under way may take to finish when the stack stops.
 const STOP_WAIT: Duration = Duration::from_secs(10);
+/// The most connections of clients at once; Realtime's sockets are among them.
+const MAX_CONNECTIONS: usize = 20_000;
 /// The connections REST keeps at most.
 const REST_CONNECTIONS: usize = 16;
 /// The connections Auth keeps at most.
@@ -35,6 +43,8 @@ pub struct StackConfig {
     pub database_url: String,
     /// Addresses to serve on; [`loopback`] gives the usual two. Port 0 takes a free one.
     pub bind: Vec<SocketAddr>,
+    /// How many further ports are tried where the wanted one is taken.
+    pub spare_ports: u16,
     /// The URL clients use, without path: the issuer of tokens is made of it. `None` makes it of the first address.
     pub public_url: Option<String>,
     /// The keys.
@@ -92,6 +102,7 @@ impl StackConfig {
         Self {
             database_url: database_url.into(),
             bind: loopback(DEFAULT_PORT),
+            spare_ports: 0,
             public_url: None,
             keys,
             clock,
@@ -178,7 +189,9 @@ impl Stack {
             driver.abort();
             applied?;
         }
-        let listeners = listeners(&config.bind).await?;
+        let listeners = listen::bind(&config.bind, config.spare_ports)
+            .await
+            .map_err(StackError::Bind)?;
         let addresses: Vec<SocketAddr> = listeners
             .iter()
             .filter_map(|listener| listener.local_addr().ok())
@@ -232,13 +245,11 @@ impl Stack {
             rest.clone(),
             services,
         ));
-        let (stop, tasks, slots) = (
-            CancellationToken::new(),
-            TaskTracker::new(),
-            listen::slots(),
-        );
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let door = Door::new(MAX_CONNECTIONS, stop.clone(), tasks.clone());
         for listener in listeners {
-            listen::serve(listener, Arc::clone(&app), &slots, &stop, &tasks);
+            let app = Arc::clone(&app);
+            door.open(listener, move |ends| answering(Arc::clone(&app), ends));
         }
         tasks.close();
         tracing::info!(?addresses, "the API is served");
@@ -285,25 +296,22 @@ impl Stack {
     }
 }
 
-/// Binds all addresses; with port 0 the others take the port that the first was given. A machine without IPv6 serves IPv4.
-async fn listeners(addresses: &[SocketAddr]) -> Result<Vec<tokio::net::TcpListener>, StackError> {
-    let mut listeners: Vec<tokio::net::TcpListener> = Vec::new();
-    for address in addresses {
-        let mut address = *address;
-        if address.port() == 0
-            && let Some(first) = listeners
-                .first()
-                .and_then(|listener| listener.local_addr().ok())
-        {
-            address.set_port(first.port());
+/// What answers the requests of one connection.
+fn answering(
+    app: Arc<Gateway>,
+    ends: Ends,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<Body>, Infallible>> + Send,
+> + Send {
+    service_fn(move |request: Request<Incoming>| {
+        let app = Arc::clone(&app);
+        async move {
+            let mut request = request.map(Drained::body);
+            request.extensions_mut().insert(ends);
+            Ok(app.answer(request).await)
         }
-        match listen::bind(address).await {
-            Ok(listener) => listeners.push(listener),
-            Err(error) if address.is_ipv6() && !listeners.is_empty() => {
-                tracing::warn!(%error, "the API is served over IPv4 only");
-            }
-            Err(error) => return Err(StackError::Bind(error)),
-        }
-    }
-    Ok(listeners)
+    })
 }

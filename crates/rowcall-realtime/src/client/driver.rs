@@ -5,6 +5,7 @@ use std::{
     future::{Future, pending, poll_fn},
     pin::Pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -60,6 +61,8 @@ enum Phase {
 enum Step {
     Connected(Connected),
     Heard(Heard),
+    /// The last words of a session that no channel needs any more are written.
+    Spoken,
     Closed,
 }
 
@@ -126,6 +129,7 @@ impl Driver {
         self.move_on();
         let now = now();
         let wake = self.wake_at(now);
+        let is_last = self.session.is_empty();
         let Self {
             phase,
             session,
@@ -141,7 +145,7 @@ impl Driver {
                 self.obey(command);
             }
             () = left.notified() => self.reap(),
-            step = advance(phase, &mut session.link) => self.go_on(step),
+            step = advance(phase, &mut session.link, is_last) => self.go_on(step),
             token = fetched(fetching) => self.take_token(token),
             () = sleep(wake) => self.wake(),
         }
@@ -229,6 +233,8 @@ impl Driver {
             }
             Step::Heard(Heard::Received(message)) => self.receive(&message),
             Step::Heard(Heard::Lost(reason)) => self.lose(Refusal::new(Cause::Connection, reason)),
+            // The next turn closes the socket.
+            Step::Spoken => {}
             Step::Closed => self.phase = Phase::Idle,
         }
     }
@@ -438,11 +444,21 @@ async fn sleep(until: Option<Instant>) {
     }
 }
 
-async fn advance(phase: &mut Phase, link: &mut Link) -> Step {
+/// Goes on with what the phase does. `is_last` says that the socket is only open until what waits is written.
+async fn advance(phase: &mut Phase, link: &mut Link, is_last: bool) -> Step {
     match phase {
         Phase::Idle | Phase::Pausing(_) => pending().await,
         Phase::Connecting(attempt) => Step::Connected(attempt.await),
-        Phase::Online(open) => Step::Heard(poll_fn(|cx| open.poll(link, cx)).await),
+        Phase::Online(open) => {
+            poll_fn(|cx| match open.poll(link, cx) {
+                Poll::Ready(heard) => Poll::Ready(Step::Heard(heard)),
+                Poll::Pending if is_last && open.is_flushed() && !link.has_waiting() => {
+                    Poll::Ready(Step::Spoken)
+                }
+                Poll::Pending => Poll::Pending,
+            })
+            .await
+        }
         Phase::Closing(closing) => {
             closing.await;
             Step::Closed

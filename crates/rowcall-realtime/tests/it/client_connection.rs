@@ -38,7 +38,8 @@ async fn nothing_is_connected_without_a_channel() {
     drop(room);
     let leave = peer.expect("phx_leave").await;
     assert_eq!(leave.join_ref, join.join_ref);
-    assert!(matches!(peer.message().await, Some(Message::Close(_))));
+    let last = peer.message().await;
+    assert!(matches!(last, Some(Message::Close(_))), "{last:?}");
     status(&client, |status| *status == Status::Idle).await;
     drop(client);
     within(driver).await.unwrap();

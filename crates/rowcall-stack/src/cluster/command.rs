@@ -184,7 +184,7 @@ mod tests {
         let pid = Pid::from_raw(pid.trim().parse().expect("a number"));
         let started = Instant::now();
         while nix::sys::signal::kill(pid, None).is_ok() && !is_zombie(pid) {
-            assert!(started.elapsed() < Duration::from_secs(5), "{pid} is alive");
+            assert!(started.elapsed() < Duration::from_mins(1), "{pid} is alive");
             thread::sleep(POLL);
         }
     }

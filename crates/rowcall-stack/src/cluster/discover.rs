@@ -12,7 +12,7 @@ use super::install::Install;
 use super::version::OLDEST_MAJOR;
 
 /// How long `postgres --version` may take.
-const VERSION_LIMIT: Duration = Duration::from_secs(5);
+const VERSION_LIMIT: Duration = Duration::from_secs(15);
 
 /// Directories package managers put server programs in that are not on `PATH`. One `*` each.
 const WELL_KNOWN: [&str; 6] = [

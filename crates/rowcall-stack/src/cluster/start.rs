@@ -187,7 +187,7 @@ pub(super) fn choose_for(
 }
 
 /// The first build that can be had, or how each client failed.
-fn fetch(
+pub(super) fn fetch(
     attempts: &[(Client, Pin)],
     cache: &Cache,
     account: &Account,

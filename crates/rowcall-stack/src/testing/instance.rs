@@ -4,13 +4,14 @@ use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::place::{free_port, is_alive, make, wait_for};
+use super::place::{is_alive, make, reserved_port, wait_for};
 use crate::cluster::scratch::{
     self, Account, Durability, Install, NewCluster, Readiness, Settings,
 };
@@ -40,9 +41,29 @@ pub(super) struct Instance {
     pub(super) settings: Vec<String>,
 }
 
-/// The directory of server programs to use for tests.
-pub(super) fn explicit_bin_dir() -> Option<PathBuf> {
-    std::env::var_os("ROWCALL_TEST_PG_BIN").map(PathBuf::from)
+/// The directory of the server programs that tests are told to use: `ROWCALL_TEST_PG_BIN`, or those of the major version
+/// `ROWCALL_TEST_POSTGRES`, which are fetched when they are not there yet.
+///
+/// # Panics
+///
+/// When that version cannot be had.
+pub fn explicit_bin_dir() -> Option<PathBuf> {
+    static CHOSEN: OnceLock<Option<PathBuf>> = OnceLock::new();
+    CHOSEN.get_or_init(choose_bin_dir).clone()
+}
+
+fn choose_bin_dir() -> Option<PathBuf> {
+    if let Some(directory) = std::env::var_os("ROWCALL_TEST_PG_BIN") {
+        return Some(directory.into());
+    }
+    let major = std::env::var("ROWCALL_TEST_POSTGRES").ok()?;
+    let number = major.parse().ok();
+    let number =
+        number.unwrap_or_else(|| panic!("ROWCALL_TEST_POSTGRES={major} is no major version"));
+    match scratch::install_of(number, &Account::for_server()) {
+        Ok(install) => Some(install.bin_dir),
+        Err(reason) => panic!("PostgreSQL {major} for tests: {reason}"),
+    }
 }
 
 impl Instance {
@@ -59,7 +80,7 @@ impl Instance {
             account.take_over(&directory).expect("chown");
         }
         let this = Self {
-            port: free_port(),
+            port: reserved_port(),
             password: format!("{:032x}", rand::random::<u128>()),
             bin_dir: install.bin_dir.clone(),
             version: install.version.to_string(),

@@ -21,8 +21,8 @@
 //!
 //! Tests that stop, restart or kill a server make a [`PrivateCluster`].
 //!
-//! `ROWCALL_TEST_PG_BIN` names the directory of the server programs to use; without it they come
-//! from where the daemon would take them.
+//! `ROWCALL_TEST_PG_BIN` names the directory of the server programs to use, `ROWCALL_TEST_POSTGRES` a major version of
+//! them, which is fetched; without either they come from where the daemon would take them.
 //!
 //! Everything here panics when it fails: it is for tests only.
 
@@ -36,7 +36,8 @@ mod thread;
 mod tls;
 
 pub use database::TestDb;
-pub use place::scratch_dir;
+pub use instance::explicit_bin_dir;
+pub use place::{reserved_port, scratch_dir};
 pub use plan::Plan;
 pub use server::{PrivateCluster, ServerEnd, TestCluster};
 pub use tls::TlsFront;

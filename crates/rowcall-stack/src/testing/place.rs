@@ -1,12 +1,13 @@
 //! Where scratch servers live, and waiting for them.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 /// A shared memory mount with less room than this is not used: containers often have 64 MB.
@@ -54,11 +55,37 @@ pub(super) fn entries(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Nobody is told which port another process picks, but the operating system does not hand out the
-/// same one twice in a row.
-pub(super) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
+/// The ports that tests take: below those that the system hands out by itself, to listeners that ask for any and to whoever
+/// connects somewhere. So a port stays free while its server is down.
+const PORTS: std::ops::Range<u16> = 10_000..20_000;
+
+/// A port on which nothing listens, and which no other test is given while this process runs.
+///
+/// # Panics
+///
+/// When all are taken.
+pub fn reserved_port() -> u16 {
+    // Kept to the end of the process.
+    static LOCKS: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let user = nix::unistd::Uid::effective();
+    let directory = roomy_place().join(format!("rowcall-test-ports-{user}"));
+    make(&directory, 0o700);
+    let first = rand::random_range(PORTS);
+    for port in (first..PORTS.end).chain(PORTS.start..first) {
+        let mut lock = OpenOptions::new();
+        lock.create(true).truncate(false).write(true);
+        let lock = lock.open(directory.join(port.to_string()));
+        let lock = lock.expect("a lock file for a port");
+        if lock.try_lock().is_ok() && is_free(port) {
+            LOCKS.lock().push(lock);
+            return port;
+        }
+    }
+    panic!("no port from {} to {} is free", PORTS.start, PORTS.end);
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
 /// Whether a process exists, also when it is another user's.

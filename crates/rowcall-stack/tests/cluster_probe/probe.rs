@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use rowcall_stack::cluster::{
-    Cluster, ClusterConfig, ClusterError, DataDirLock, Events, GuardCommand, SearchPaths, run_guard,
+    Cluster, ClusterConfig, ClusterError, DataDirLock, Events, GuardCommand, ProviderKind,
+    SearchPaths, run_guard,
 };
 
 fn main() -> ExitCode {
@@ -41,7 +42,10 @@ async fn run(data_dir: PathBuf, cache_dir: PathBuf) -> Result<(), ClusterError> 
     let guard = GuardCommand::own_binary(["__postgres-guard"]).expect("the path of this binary");
     let search = SearchPaths::new(std::env::var_os("PATH").as_deref());
     let mut config = ClusterConfig::new(cache_dir, guard, search);
-    config.search.explicit = std::env::var_os("ROWCALL_TEST_PG_BIN").map(PathBuf::from);
+    config.search.explicit = rowcall_stack::testing::explicit_bin_dir();
+    if config.search.explicit.is_some() {
+        config.provider = Some(ProviderKind::Installed);
+    }
     let events = Events::to(|event| drop(writeln!(std::io::stderr(), "{event}")));
     let cluster = Cluster::start(config, &lock, events).await?;
     say(&format!("ready {}", cluster.url()));

@@ -58,7 +58,7 @@ async fn a_daemon_that_left_the_group_is_found_by_its_mark() {
 async fn a_daemon_is_found_on_time_out_and_stop_as_well() {
     let place = Place::new();
     let script = format!("{DAEMONIZE}time.sleep(600)\n");
-    let run = place.python(&script).timeout(Duration::from_secs(4));
+    let run = place.python(&script).timeout(Duration::from_secs(10));
     run.go().await.unwrap_err();
     assert!(run.log.has("left"));
     assert!(!alive(&place.path("home/pid")));
@@ -79,7 +79,7 @@ async fn a_child_with_an_empty_environment_is_found_by_its_parent() {
     let sleep = "env -i setsid sh -c 'echo $$ > pid; while :; do sleep 0.1; done'";
     let run = place
         .sh(&format!("{sleep} & wait"))
-        .timeout(Duration::from_secs(2));
+        .timeout(Duration::from_secs(5));
     run.go().await.unwrap_err();
     assert!(!alive(&place.path("home/pid")));
     place.close().await;

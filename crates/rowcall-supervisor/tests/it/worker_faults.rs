@@ -166,7 +166,7 @@ async fn a_worker_that_stops_reading_is_restarted() {
 async fn a_worker_that_never_gets_ready_is_given_up() {
     let place = Place::with(|options| {
         options.worker.crash_limit = 3;
-        options.worker.crash_pause = Duration::from_millis(500);
+        options.worker.crash_pause = Duration::from_secs(5);
     });
     let path = place.file(
         "broken.sh",

@@ -1,7 +1,6 @@
 //! The local API's sockets: loopback on both address families, one port.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-
+use rowcall_stack::{listen, stack::loopback};
 use tokio::net::TcpListener;
 
 /// Why the local API cannot listen.
@@ -40,19 +39,7 @@ pub async fn bind(port: u16) -> Result<(u16, Vec<TcpListener>), ListenError> {
         std::io::ErrorKind::AddrInUse => ListenError::InUse { port },
         _ => ListenError::Refused { port, source },
     };
-    let v4 = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        .await
-        .map_err(refused)?;
-    let port = v4.local_addr().map_err(refused)?.port();
-    let mut listeners = vec![v4];
-    match TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await {
-        Ok(v6) => listeners.push(v6),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            return Err(ListenError::InUse { port });
-        }
-        Err(error) => {
-            tracing::info!(%error, "no IPv6 loopback: the local API serves 127.0.0.1 alone");
-        }
-    }
+    let listeners = listen::bind(&loopback(port), 0).await.map_err(refused)?;
+    let port = listeners[0].local_addr().map_err(refused)?.port();
     Ok((port, listeners))
 }

@@ -1,6 +1,9 @@
 //! `rowcall stack`
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use clap::{Args, Subcommand};
 use rowcall_core::Clock as _;
@@ -14,7 +17,7 @@ use serde_json::json;
 
 use super::{Context, connect, up::Stop};
 use crate::{
-    daemon::{free_port, mask_url},
+    daemon::{STACK_PORTS_TRIED, mask_url},
     exit::{Exit, UserError},
     output,
     system::{RandomIds, SystemClock},
@@ -79,12 +82,11 @@ impl Stack {
         let found = look(&url).await?;
         let keys = keys(&context)?;
         let wanted = self.port.unwrap_or(context.config.stack.port);
-        let port = free_port(wanted).await;
-        let config = self.config(url.clone(), keys.clone(), port, &found);
+        let config = self.config(url.clone(), keys.clone(), wanted, &found);
         let server = Server::start(config)
             .await
             .map_err(|error| UserError::of(exit(&error), &error))?;
-        announce(&server, &keys, &url, &found, (wanted, port))?;
+        announce(&server, &keys, &url, &found, wanted)?;
         stop.signaled().await;
         tracing::info!("stopping; signal again to stop at once");
         tokio::select! {
@@ -100,6 +102,7 @@ impl Stack {
             Some(address) => vec![(address, port).into()],
             None => loopback(port),
         };
+        config.spare_ports = STACK_PORTS_TRIED;
         config.gateway.require_key = self.listen.is_some_and(|address| !address.is_loopback());
         let hosts = self.hosts.iter().map(|host| host.to_ascii_lowercase());
         config.gateway.allowed_hosts.extend(hosts);
@@ -182,8 +185,9 @@ fn announce(
     keys: &Keys,
     database: &str,
     found: &Preflight,
-    (wanted, port): (u16, u16),
+    wanted: u16,
 ) -> anyhow::Result<()> {
+    let port = server.addresses().first().map_or(wanted, SocketAddr::port);
     output::note("");
     output::note(format_args!("  the API is up at {}", server.url()));
     if wanted != port && wanted != 0 {

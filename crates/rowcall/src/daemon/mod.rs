@@ -30,7 +30,7 @@ use rowcall_engine::{EngineError, EngineHandle, StopSummary};
 use rowcall_stack::cluster::{ClusterError, DataDirLock};
 use rowcall_supervisor::{AppHost, Runners};
 pub use runfile::{RunFile, RunFileGuard};
-pub(crate) use start::free_port;
+pub(crate) use start::STACK_PORTS_TRIED;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 

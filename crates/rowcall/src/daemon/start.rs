@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// How many ports after the wanted one are tried for the Supabase-compatible API.
-const STACK_PORTS_TRIED: u16 = 100;
+pub(crate) const STACK_PORTS_TRIED: u16 = 100;
 
 impl Daemon {
     /// Starts everything. When a step fails, what was started before it is stopped again.
@@ -442,7 +442,8 @@ async fn start_stack(
         Keys::load_or_create(data_dir, clock.now())?
     };
     let mut stack = StackConfig::new(database_url, keys.clone(), clock);
-    stack.bind = loopback(free_port(config.stack.port).await);
+    stack.bind = loopback(config.stack.port);
+    stack.spare_ports = STACK_PORTS_TRIED;
     stack.realtime = Some(RealtimeSettings {
         ids: Arc::new(RandomIds),
         limits: Limits::default(),
@@ -466,16 +467,6 @@ async fn start_stack(
         address,
         keys,
     })
-}
-
-/// The wanted port, or the next free one.
-pub(crate) async fn free_port(wanted: u16) -> u16 {
-    for port in wanted..=wanted.saturating_add(STACK_PORTS_TRIED) {
-        if api::bind(port).await.is_ok() {
-            return port;
-        }
-    }
-    wanted
 }
 
 fn options(config: &Config, own: bool) -> EngineOptions {

@@ -4,7 +4,9 @@ mod browser;
 
 use std::process::Stdio;
 
-use rowcall_stack::testing::{PrivateCluster, TestCluster, TestDb, TlsFront, scratch_dir};
+use rowcall_stack::testing::{
+    PrivateCluster, TestCluster, TestDb, TlsFront, reserved_port, scratch_dir,
+};
 use tokio::process::Command;
 
 use crate::support::{PATIENCE, Settings, Stack, clients, command, keys, run, until};
@@ -142,9 +144,7 @@ async fn a_database_must_be_named_and_be_there() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("--database-url"), "{text}");
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = nobody.local_addr().expect("its address").port();
-    drop(nobody);
+    let port = reserved_port();
     let url = format!("postgresql://postgres:pw@127.0.0.1:{port}/postgres");
     let output = command(dir.path())
         .args(["stack", "--port", "0"])

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::supabase::project::{Project, Setup};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The app, and what it needs to know.
 async fn start(project: &Project) -> (Child, String) {

@@ -12,7 +12,7 @@ use super::database::database;
 
 const TASKS: i64 = 3000;
 /// Statistics of other sessions arrive a little later.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Sequential scans of the table, and index entries read, once at least so many updates were counted.
 async fn reads(client: &Client, updates: i64) -> (i64, i64) {

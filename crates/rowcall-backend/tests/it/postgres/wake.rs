@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::database::{Database, config, database};
 
 /// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Long enough for a notification that is on its way.
 const SILENCE: Duration = Duration::from_millis(300);
 
@@ -267,7 +267,7 @@ async fn statements_have_a_limit_and_survive_a_restart_of_their_connection() {
 
     let database = database().await;
     let mut hasty = config(&database.db, "hasty");
-    hasty.statement_timeout = Duration::from_millis(200);
+    hasty.statement_timeout = Duration::from_secs(2);
     hasty.connections = 1;
     let backend = PostgresBackend::connect(hasty).await.unwrap();
     let task = database

@@ -29,7 +29,7 @@ const TASKS: usize = 150;
 /// How long the wires are bad.
 const TROUBLE: Duration = Duration::from_secs(6);
 /// How long the machines may take to finish when the wires are good again.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn rules(name: &str) -> ClaimRules {
     ClaimRules {

@@ -24,7 +24,7 @@ use super::{
 };
 
 /// How long anything that is expected may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn project(setup: Setup) -> Project {
     Project::start_live(setup).await

@@ -31,7 +31,7 @@ use self::limit::Limit;
 use self::password::Passwords;
 use super::Keys;
 use super::claims::Claims;
-use crate::listen::Peer;
+use crate::listen::Ends;
 
 /// The largest request body.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -225,7 +225,7 @@ struct Call {
 impl Call {
     async fn read(request: Request) -> Result<Self, (AuthError, HeaderMap)> {
         let (parts, body) = request.into_parts();
-        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
+        let peer = parts.extensions.get::<Ends>().map(|ends| ends.peer.ip());
         match to_bytes(body, MAX_BODY_BYTES).await {
             Ok(body) => {
                 let query = parts.uri.query().unwrap_or_default().to_owned();

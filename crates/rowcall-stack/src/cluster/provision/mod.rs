@@ -5,6 +5,8 @@ mod pins;
 mod unpack;
 
 pub(crate) use client::{Client, ClientKind, find_clients};
+#[cfg(feature = "testing")]
+pub(crate) use pins::of_major;
 pub(crate) use pins::{Pin, Source, for_platform};
 
 use std::fs::{self, File, OpenOptions, TryLockError};

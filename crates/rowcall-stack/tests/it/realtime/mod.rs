@@ -5,7 +5,9 @@
 mod broadcast;
 mod changes;
 mod changes_filters;
+mod changes_records;
 mod changes_rls;
+mod changes_tables;
 mod changes_values;
 mod client;
 mod faults;

@@ -10,7 +10,7 @@ use rowcall_stack::testing::{PrivateCluster, ServerEnd, TestCluster};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::client::Client;
+use super::client::{Client, PATIENCE};
 use super::server::{NOW, Options, Server, connect};
 use super::wire::Wire;
 
@@ -133,7 +133,7 @@ async fn a_database_restarted_under_load_loses_nothing_and_stops_nobody() {
     assert!(confirmed.is_subset(&stored));
     last.send_replace(*stored.last().unwrap());
     for reader in readers {
-        let seen = tokio::time::timeout(Duration::from_secs(30), reader)
+        let seen = tokio::time::timeout(PATIENCE, reader)
             .await
             .expect("every change comes")
             .unwrap();
@@ -150,7 +150,7 @@ async fn until_rows(url: &str, more: i64) {
     let sql = connect(url).await;
     let count = "select count(*) from public.t";
     let before: i64 = sql.query_one(count, &[]).await.unwrap().get(0);
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while sql.query_one(count, &[]).await.unwrap().get::<_, i64>(0) < before + more {
         assert!(tokio::time::Instant::now() < deadline, "nothing is written");
         tokio::time::sleep(RETRY).await;

@@ -10,7 +10,7 @@ use rowcall_realtime::Version;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::client::Client;
+use super::client::{Client, PATIENCE};
 use super::server::{Options, Server};
 
 /// Sockets of one round, each with every kind of channel.
@@ -34,7 +34,7 @@ fn resident() -> usize {
 }
 
 async fn until_idle(server: &Server) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let health = server.realtime().health();
         if health.connections == 0 && health.topics == 0 {

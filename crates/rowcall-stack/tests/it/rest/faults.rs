@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use super::world::World;
 
 /// How long to wait for a condition of the database.
-const CONDITION_TIMEOUT: Duration = Duration::from_secs(10);
+const CONDITION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Waits until `query` answers true.
 async fn until(client: &Client, query: &str) {
@@ -168,25 +168,48 @@ async fn too_large_is_refused() {
 async fn a_stack_that_stops_finishes_what_it_has() {
     let world = World::new().await;
     let address = world.stack.addresses()[0];
-    let slow = world
-        .post("/rpc/sleep", &json!({"seconds": 0.3}))
-        .token(world.keys.service_role_key());
     let client = world.db.connect().await;
-    let started = sleeping(&world.db);
-    let (answer, ()) = tokio::join!(slow.send(), async {
-        until(&client, &started).await;
-    });
-    assert_eq!(answer.status, 204);
+    client
+        .batch_execute(
+            "create function public.wait_for_me() returns text language sql as
+               $$ select 'done' from pg_advisory_xact_lock(1) $$;
+             grant execute on function public.wait_for_me to anon; select pg_advisory_lock(1)",
+        )
+        .await
+        .expect("a function that waits");
+    let http = reqwest::Client::builder().timeout(CONDITION_TIMEOUT);
+    let slow = http.build().expect("a client");
+    let slow = slow.get(format!("{}/rest/v1/rpc/wait_for_me", world.stack.url()));
+    let slow = tokio::spawn(slow.header("apikey", world.keys.anon_key()).send());
+    let waiting =
+        "select count(*) = 1 from pg_locks where locktype = 'advisory' and not granted and
+                   database = (select oid from pg_database where datname = current_database())";
+    until(&client, waiting).await;
     // An idle connection that is kept open does not hold it up.
     let mut idle = tokio::net::TcpStream::connect(address)
         .await
         .expect("connected");
-    world.stack.shutdown().await;
+    let ((), ()) = tokio::join!(world.stack.shutdown(), async {
+        until_refused(address).await;
+        let release = "select pg_advisory_unlock(1)";
+        client.batch_execute(release).await.expect("released");
+    });
+    let answer = slow.await.expect("the task").expect("an answer");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.text().await.expect("a body"), "\"done\"");
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(CONDITION_TIMEOUT, idle.read_to_end(&mut rest)).await;
     assert!(ended.is_ok(), "the idle connection is closed");
-    assert!(
-        tokio::net::TcpStream::connect(address).await.is_err(),
-        "nothing listens any more"
-    );
+}
+
+/// Waits until nothing listens any more.
+async fn until_refused(address: std::net::SocketAddr) {
+    let refused = async {
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(CONDITION_TIMEOUT, refused)
+        .await
+        .expect("it stops listening");
 }

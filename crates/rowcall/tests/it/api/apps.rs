@@ -112,7 +112,7 @@ async fn whole_life(kind: &str) {
     let folder = rowcall_stack::testing::scratch_dir();
     let mut manifest = demo();
     let mut config = config(kind, folder.path());
-    config["port"] = json!(free_port());
+    config["port"] = json!(rowcall_stack::testing::reserved_port());
     config["healthPath"] = json!("/health");
     manifest["app_type"] = json!(kind);
     manifest["config"] = config;
@@ -217,15 +217,6 @@ async fn whole_life(kind: &str) {
         409
     );
     world.daemon.stop().await;
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 #[tokio::test]
@@ -358,7 +349,7 @@ async fn a_taken_port_is_passed_over_unless_the_arguments_name_it() {
 
 #[tokio::test]
 async fn an_app_that_listens_elsewhere_is_found() {
-    let port = free_port();
+    let port = rowcall_stack::testing::reserved_port();
     let serve = "import http.server as h; h.HTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler).serve_forever()";
     let mut manifest = with_program("", &json!({ "port": port }));
     manifest["config"]["command"] = json!("python3");

@@ -140,11 +140,11 @@ async fn a_project_that_is_away_at_the_start_is_waited_for() {
     let project = Project::open().await;
     let app = shell_app("echo '{}'", 1);
     // A port that nobody answers on until the proxy listens.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    drop(listener);
+    let address = ("127.0.0.1", rowcall_stack::testing::reserved_port());
     let config = format!(
-        "[backend]\nurl = \"http://{address}\"\nkey = \"{}\"\n",
+        "[backend]\nurl = \"http://{}:{}\"\nkey = \"{}\"\n",
+        address.0,
+        address.1,
         project.keys.anon_key()
     );
     let daemon = Daemon::on_project("patient", &app, &config, &[]).await;

@@ -1,0 +1,4 @@
+//! The grammar by example, by round trip, and against nonsense.
+
+mod examples;
+mod properties;
