@@ -254,16 +254,9 @@ impl Keeper {
     fn stop_requested_within(&self, pause: Duration) -> bool {
         let mut control = self.shared.control.lock();
         let deadline = Instant::now() + pause;
-        while !control.stopping {
-            if self
-                .shared
-                .changed
-                .wait_until(&mut control, deadline)
-                .timed_out()
-            {
-                break;
-            }
-        }
+        self.shared
+            .changed
+            .wait_while_until(&mut control, |control| !control.stopping, deadline);
         control.stopping
     }
 }

@@ -156,16 +156,9 @@ impl Server {
         ] {
             let mut control = self.shared.control.lock();
             let deadline = Instant::now() + limit;
-            while !control.ended {
-                if self
-                    .shared
-                    .changed
-                    .wait_until(&mut control, deadline)
-                    .timed_out()
-                {
-                    break;
-                }
-            }
+            self.shared
+                .changed
+                .wait_while_until(&mut control, |control| !control.ended, deadline);
             if control.ended {
                 break;
             }

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Daemon, Database, shell_app, until};
+use crate::support::{BRIEF_LEASES, Daemon, Database, shell_app, until};
 
 #[tokio::test]
 async fn the_last_line_of_json_is_the_result() {
@@ -178,7 +178,8 @@ async fn a_zombie_cannot_overwrite_the_result_of_the_new_holder() {
     let db = Database::create().await;
     let script = "if [ \"$MACHINE_ID\" = zombie ]; then touch started; while [ ! -e go ]; do sleep 0.02; done; fi; \
                   echo \"{\\\"by\\\": \\\"$MACHINE_ID\\\"}\"";
-    let zombie = Daemon::start("zombie", db.url(), &shell_app(script, 1)).await;
+    let app = shell_app(script, 1);
+    let zombie = Daemon::start_with("zombie", db.url(), &app, &BRIEF_LEASES).await;
     let folder = zombie.path();
     let id = db.add_task(&json!({})).await;
     until("the agent runs", async || {
@@ -188,7 +189,7 @@ async fn a_zombie_cannot_overwrite_the_result_of_the_new_holder() {
     zombie.signal(Signal::SIGSTOP);
     // The agent goes on and finishes; its daemon sleeps beyond its lease.
     std::fs::write(folder.join("go"), "").unwrap();
-    let heir = Daemon::start("heir", db.url(), &shell_app(script, 1)).await;
+    let heir = Daemon::start_with("heir", db.url(), &app, &BRIEF_LEASES).await;
     let row = db.becomes(id, "completed").await;
     assert_eq!(
         (row.result.clone(), row.attempt),

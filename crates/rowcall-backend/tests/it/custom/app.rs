@@ -1,20 +1,16 @@
 //! An app in the test's own process: the two endpoints over `rtx_activities`, with the rules of the published protocol.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
-use rowcall_backend::{CustomConfig, NewTask, SupabaseBackend, conformance::Fixture};
-use rowcall_core::{
-    EventSet, Selector, TaskRef,
-    ports::{Coordinator, TaskAdmin},
-};
+use rowcall_backend::{CustomConfig, SupabaseBackend};
+use rowcall_core::{EventSet, Selector};
 use serde_json::{Value, json, value::RawValue};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::supabase::project::{Project, Setup};
+use crate::supabase::project::{Conforming, Project, Setup};
 
 /// An app that runs until it is dropped.
 pub(super) struct App {
@@ -126,14 +122,8 @@ pub(super) async fn serve(router: Router) -> App {
     App { url, serving }
 }
 
-/// The fixture of the conformance suite.
-pub(super) struct Custom {
-    project: Project,
-    backend: SupabaseBackend,
-    _app: App,
-}
-
-pub(super) async fn custom() -> Custom {
+/// The fixture of the conformance suite, with such an app.
+pub(super) async fn custom() -> Conforming {
     let project = Project::start(Setup::Ours).await;
     let sql = Arc::new(project.connect().await);
     let router = Router::new()
@@ -149,41 +139,5 @@ pub(super) async fn custom() -> Custom {
     }];
     let (backend, _) =
         SupabaseBackend::custom(config, &CustomConfig::new(&app.url)).expect("the URLs are valid");
-    Custom {
-        project,
-        backend,
-        _app: app,
-    }
-}
-
-#[async_trait]
-impl Fixture for Custom {
-    fn coordinator(&self) -> &dyn Coordinator {
-        &self.backend
-    }
-
-    fn admin(&self) -> Option<&dyn TaskAdmin> {
-        Some(&self.backend)
-    }
-
-    async fn insert(&self, task: NewTask) -> TaskRef {
-        self.project.insert(&task).await
-    }
-
-    async fn age(&self, task: &TaskRef, by: Duration) {
-        self.project.age(task, by).await;
-        self.backend.age(task, by);
-    }
-
-    async fn set_status(&self, task: &TaskRef, status: Option<&str>) {
-        self.project.set_status(task, status).await;
-    }
-
-    async fn set_lock(&self, task: &TaskRef, by: Option<&str>, since: Option<Duration>) {
-        self.project.set_lock(task, by, since).await;
-    }
-
-    async fn set_nulls(&self, task: &TaskRef) {
-        self.project.set_nulls(task).await;
-    }
+    Conforming::with(project, backend, app)
 }

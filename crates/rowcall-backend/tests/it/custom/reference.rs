@@ -205,7 +205,7 @@ async fn locks_are_exclusive_and_fenced_by_the_app() {
         )
         .await;
     let mut view = backend.inspect(&task).await.unwrap().unwrap();
-    for _ in 0..200 {
+    for _ in 0..1_200 {
         if view.status == "pending" {
             break;
         }

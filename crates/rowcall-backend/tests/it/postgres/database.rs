@@ -37,7 +37,10 @@ pub(super) async fn migrated() -> TestDb {
 }
 
 pub(super) fn config(db: &TestDb, listener: &str) -> PostgresConfig {
-    PostgresConfig::new(&db.socket_url(), listener).unwrap()
+    let mut config = PostgresConfig::new(&db.socket_url(), listener).unwrap();
+    // A gate that a busy machine left closed too long would open by itself; tests of that set their own time.
+    config.quiet_for = Duration::from_mins(1);
+    config
 }
 
 pub(super) async fn database() -> Database {

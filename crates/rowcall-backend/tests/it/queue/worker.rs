@@ -306,7 +306,11 @@ async fn c11_a_stream_of_sends_is_handled_with_few_wake_ups() {
     empty(&db, "stream").await;
     assert_eq!(done.load(Ordering::Relaxed), SENDS);
     client
-        .batch_execute("select pg_stat_force_next_flush()")
+        .batch_execute(
+            "do $$ begin perform pg_stat_force_next_flush();
+             exception when undefined_function then null; -- PostgreSQL 14 counts in its own time
+             end $$",
+        )
         .await
         .unwrap();
     let armed: i64 = client.query_one(updates, &[]).await.unwrap().get(0);

@@ -195,7 +195,7 @@ async fn a_project_is_examined() {
         let found = backend.probe().await.unwrap();
         assert_eq!((found.activities, found.claim_function), (true, true));
         assert_eq!((found.columns, found.functions), (ours, ours));
-        assert!(found.clock_ahead.unwrap().abs() < 5);
+        assert!(found.clock_ahead.unwrap().abs() < 60);
         let activities = rowcall_core::TableName::activities();
         if ours {
             assert_eq!(found.tables[&activities].published, Some(true));
@@ -212,7 +212,7 @@ async fn a_project_that_was_not_set_up_is_found_out() {
     let (backend, _driver) = project.backend("m1");
     // The server reads its schema anew in its own time.
     let mut found = backend.probe().await.unwrap();
-    for _ in 0..100 {
+    for _ in 0..1_200 {
         if !found.activities && found.publications.is_none() {
             break;
         }

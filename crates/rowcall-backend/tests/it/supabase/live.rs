@@ -246,9 +246,10 @@ async fn few_claims_are_wasted() {
     let mut machines = Vec::new();
     for number in 0..MACHINES {
         let mut config = configure(&project, &format!("m-{number}"));
+        // Long steps, so that a busy machine does not turn waiting into claiming.
         config.dispersal = Dispersal {
-            step: Duration::from_secs(3),
-            cap: Duration::from_secs(10),
+            step: Duration::from_secs(30),
+            cap: Duration::from_mins(5),
         };
         machines.push(Machine::start(config));
     }

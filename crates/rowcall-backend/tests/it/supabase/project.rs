@@ -228,12 +228,28 @@ async fn prepare(url: &str, setup: Setup) -> anyhow::Result<()> {
 pub(crate) struct Conforming {
     project: Project,
     backend: SupabaseBackend,
+    /// What else must live as long.
+    _beside: Box<dyn std::any::Any + Send + Sync>,
+}
+
+impl Conforming {
+    pub(crate) fn with(
+        project: Project,
+        backend: SupabaseBackend,
+        beside: impl Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            project,
+            backend,
+            _beside: Box::new(beside),
+        }
+    }
 }
 
 pub(crate) async fn conforming(setup: Setup) -> Conforming {
     let project = Project::start(setup).await;
     let (backend, _) = project.backend("test");
-    Conforming { project, backend }
+    Conforming::with(project, backend, ())
 }
 
 fn id(task: &TaskRef) -> Uuid {

@@ -77,6 +77,7 @@ async fn another_provider_than_it_was_made_with() {
 async fn a_machine_without_postgresql_offline() {
     let mut place = Place::new();
     place.config.search = SearchPaths::default();
+    place.config.provider = None;
     place.config.offline = true;
     let error = place.start().await.expect_err("nothing to run");
     assert_eq!(error.code(), "cluster-no-server");
@@ -89,6 +90,7 @@ async fn a_machine_without_postgresql_offline() {
 async fn a_machine_without_postgresql_and_clients() {
     let mut place = Place::new();
     place.config.search = SearchPaths::default();
+    place.config.provider = None;
     let error = place.start().await.expect_err("nothing to run");
     assert_eq!(error.code(), "cluster-no-server");
     let text = error.to_string();

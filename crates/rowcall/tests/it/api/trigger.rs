@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::world::{As, World, demo};
-use crate::support::until;
+use crate::support::{BRIEF_LEASES, until};
 
 fn event(payload: &Value) -> Value {
     json!({ "event": "task.trigger", "event_id": "e-1", "payload": payload })
@@ -133,7 +133,7 @@ async fn what_the_client_said_reaches_the_agent_and_places_are_kept() {
 async fn what_was_started_runs_after_a_restart() {
     let mut app = demo();
     app["agents"][0] = json!({ "id": "echo", "command": "sh", "args": ["-c", "while [ ! -e go ]; do sleep 0.02; done"] });
-    let world = World::start_with(&app, &[]).await;
+    let world = World::start_with(&app, &BRIEF_LEASES).await;
     let payload = json!({ "raw_data": {}, "auto_run": true, "agent_name": "echo", "workspace_slug": "default" });
     let task = world.trigger(&payload).await;
     until("it runs", async || {

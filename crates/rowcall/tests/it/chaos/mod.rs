@@ -10,9 +10,9 @@ use nix::sys::signal::Signal;
 use rowcall_stack::testing::{PrivateCluster, ServerEnd};
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, Database, until};
+use crate::support::{BRIEF_LEASES, Daemon, Database, until};
 
-/// The leases of [`Daemon::start`].
+/// How long [`BRIEF_LEASES`] last.
 const TTL: Duration = Duration::from_secs(3);
 
 /// Set by `cargo xtask chaos`.
@@ -76,7 +76,9 @@ async fn killed_daemons_and_a_restarted_database_lose_nothing() {
     // Failures of a database that is away must not use up a task's attempts: the machines retry themselves.
     let mut daemons = Vec::new();
     for index in 0..size.daemons {
-        daemons.push(Daemon::start(&format!("machine-{index}"), &url, &app()).await);
+        daemons.push(
+            Daemon::start_with(&format!("machine-{index}"), &url, &app(), &BRIEF_LEASES).await,
+        );
     }
     let started = Instant::now();
     insert(&db, size.tasks).await;

@@ -11,7 +11,7 @@ use tokio::{io::AsyncWriteExt as _, time::Instant};
 use super::wire::{Proxy, Weather};
 use crate::{
     chaos::history,
-    support::{Daemon, Project, command, http_client, until},
+    support::{BRIEF_LEASES, Daemon, Project, command, http_client, until},
 };
 
 /// The leases of the daemons.
@@ -109,7 +109,7 @@ async fn start(project: &Project, wire: &Proxy, name: &str) -> Daemon {
         .expect("it reads");
     drop(stdin);
     assert!(child.wait().await.expect("it ends").success());
-    Daemon::on_project_in(dir, name, &app(), &[]).await
+    Daemon::on_project_in(dir, name, &app(), &BRIEF_LEASES).await
 }
 
 fn resident_kb(daemon: &Daemon) -> u64 {

@@ -39,15 +39,23 @@ pub(crate) async fn run(data_dir: &Path, args: &[&str]) -> Output {
         .expect("the program runs")
 }
 
+/// For tests of leases that expire: three seconds, which a daemon on a busy machine may miss to renew. Tests of anything else
+/// have leases that last.
+pub(crate) const BRIEF_LEASES: [(&str, &str); 2] = [
+    ("ROWCALL__ENGINE__LEASE_TTL", "3s"),
+    ("ROWCALL__ENGINE__HEARTBEAT", "1s"),
+];
+
 /// A running daemon.
 pub(crate) struct Daemon {
     pub(crate) child: Child,
     dir: TempDir,
     pub(crate) name: String,
+    env: Vec<(String, String)>,
 }
 
 impl Daemon {
-    /// Starts a daemon called `name` on a database, with leases of three seconds and the given app.
+    /// Starts a daemon called `name` on a database, with the given app.
     pub(crate) async fn start(name: &str, url: &str, app: &Value) -> Self {
         Self::start_with(name, url, app, &[]).await
     }
@@ -111,8 +119,8 @@ impl Daemon {
             .args(["up", "--api-port", "0", "--machine-id", name, "--app"])
             .arg(&manifest)
             .envs(url.map(|url| ("ROWCALL_DATABASE_URL", url)))
-            .env("ROWCALL__ENGINE__LEASE_TTL", "3s")
-            .env("ROWCALL__ENGINE__HEARTBEAT", "1s")
+            .env("ROWCALL__ENGINE__LEASE_TTL", "30s")
+            .env("ROWCALL__ENGINE__HEARTBEAT", "5s")
             .env("ROWCALL__ENGINE__POLL", "1s")
             .env("ROWCALL__ENGINE__POLL_WHILE_DOWN", "250ms")
             // These tests report from outside of the agents they start.
@@ -126,18 +134,27 @@ impl Daemon {
             child,
             dir,
             name: name.to_owned(),
+            env: env
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
         }
     }
 
-    /// Starts the same daemon again after its end: same data, same name.
+    /// Starts the same daemon again after its end: same data, same name, same variables.
     pub(crate) async fn start_again(self, url: &str, app: &Value) -> Self {
         let Self {
             mut child,
             dir,
             name,
+            env,
         } = self;
         child.wait().await.expect("it has ended");
-        let daemon = Self::spawn(&name, url, app, &[], dir);
+        let env: Vec<_> = env
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let daemon = Self::spawn(&name, url, app, &env, dir);
         daemon.ready().await;
         daemon
     }
