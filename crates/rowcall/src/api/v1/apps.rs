@@ -14,7 +14,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Done, Problem, app_id};
+use super::{Done, Problem, app_id, schema};
 use crate::api::{
     body::Fields,
     error::ApiError,
@@ -56,7 +56,7 @@ pub(super) struct AppView {
     /// Whether it has a program of its own.
     has_program: bool,
     /// How that program is now.
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::ProgramShape)]
     process: AppProcess,
     /// Where its pages are, once they are served.
     url: Option<String>,
@@ -248,7 +248,7 @@ pub(super) async fn disable(
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AgentList {
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schema::AgentShape>)]
     agents: Vec<Value>,
 }
 

@@ -13,7 +13,7 @@ use rowcall_supervisor::{AppHost, AppLaunch, AppProcess, StartReply, app::AppLin
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Done, Problem, app_id};
+use super::{Done, Problem, app_id, schema};
 use crate::api::{
     error::ApiError,
     rules::{Operator, Routes},
@@ -88,7 +88,7 @@ impl Api {
 pub(super) struct Started {
     success: bool,
     /// How the program is now; it may still be starting.
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::ProgramShape)]
     process: AppProcess,
 }
 
@@ -171,7 +171,7 @@ pub(super) struct Lines {
 /// What an app's program printed lately.
 #[utoipa::path(get, path = "/rowcall/v1/apps/{name}/logs", tag = "apps",
     params(("name" = String, Path, description = "Its name"), Lines), security(("token" = [])),
-    responses((status = 200, description = "A page of lines, or a stream of them", body = Object), (status = 400, body = Problem),
+    responses((status = 200, description = "A page of lines, or a stream of them", body = schema::LinesShape), (status = 400, body = Problem),
         (status = 401, body = Problem), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn logs(
     _: Operator,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Done, Problem};
+use super::{Done, Problem, schema};
 use crate::api::{
     body::Fields,
     error::ApiError,
@@ -50,7 +50,7 @@ pub(super) struct CalendarFilter {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Entries {
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schema::EntryShape>)]
     entries: Vec<CalendarRow>,
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn list(
 /// One entry.
 #[utoipa::path(get, path = "/rowcall/v1/calendar/{id}", tag = "calendar", params(("id" = i64, Path, description = "The entry's number")),
     security(("token" = [])),
-    responses((status = 200, description = "The entry", body = Object), (status = 400, body = Problem),
+    responses((status = 200, description = "The entry", body = schema::EntryShape), (status = 400, body = Problem),
         (status = 401, body = Problem), (status = 404, body = Problem)))]
 pub(super) async fn get(
     _: Operator,

@@ -9,7 +9,7 @@ use rowcall_engine::store::{KeyRow, Store};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Done, Problem};
+use super::{Done, Problem, schema};
 use crate::{
     api::{
         body::Fields,
@@ -29,7 +29,7 @@ pub(super) fn routes() -> Routes {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Keys {
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schema::KeyShape>)]
     keys: Vec<KeyRow>,
 }
 

@@ -6,7 +6,7 @@ use rowcall_engine::EngineStatus;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Problem;
+use super::{Problem, schema};
 use crate::api::{
     error::ApiError,
     rules::{Operator, Routes},
@@ -114,7 +114,7 @@ pub(super) async fn machines(
 
 /// What the engine does now: apps, sources, running tasks, counters.
 #[utoipa::path(get, path = "/rowcall/v1/status", tag = "machines", security(("token" = [])),
-    responses((status = 200, description = "The engine's state", body = Object), (status = 401, body = Problem)))]
+    responses((status = 200, description = "The engine's state", body = schema::EngineShape), (status = 401, body = Problem)))]
 pub(super) async fn status(
     _: Operator,
     State(api): State<Api>,

@@ -14,6 +14,7 @@ mod machine;
 mod metrics;
 mod permissions;
 mod queues;
+mod schema;
 mod session;
 mod tasks;
 mod tasks_change;

@@ -9,7 +9,7 @@ use rowcall_engine::store::{Decision, GrantRow, PermissionLogRow, PermissionUseR
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Done, Problem, app_id};
+use super::{Done, Problem, app_id, schema};
 use crate::api::{
     body::{Fields, check_text},
     error::ApiError,
@@ -29,13 +29,13 @@ pub(super) fn routes() -> Routes {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Permissions {
     /// Questions that wait for an answer, the oldest first.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schema::QuestionShape>)]
     waiting: Vec<PromptRow>,
     /// What was decided.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schema::DecisionShape>)]
     decided: Vec<GrantRow>,
     /// How often permissions were used.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schema::UseShape>)]
     used: Vec<PermissionUseRow>,
     /// The names that routes want. Apps may declare others.
     known: Vec<&'static str>,
@@ -156,7 +156,7 @@ pub(super) struct LogFilter {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PermissionLog {
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schema::PermissionEntryShape>)]
     entries: Vec<PermissionLogRow>,
 }
 

@@ -12,7 +12,7 @@ use rowcall_engine::store::{AttemptRow, CalendarRow, LogPage, TriggerRow};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Problem, task_id};
+use super::{Problem, schema, task_id};
 use crate::api::{
     error::ApiError,
     rules::{Operator, Routes},
@@ -100,7 +100,7 @@ impl TaskFilter {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Tasks {
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schema::TaskShape>)]
     tasks: Vec<TaskView>,
 }
 
@@ -131,16 +131,16 @@ fn check_names(table: Option<&TableName>) -> Result<(), ApiError> {
 /// A task with everything this machine knows about it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TaskDetail {
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::TaskShape)]
     task: TaskView,
     /// The attempts on this machine.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schema::AttemptShape>)]
     attempts: Vec<AttemptRow>,
     /// Who started it by name, where a client did.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<schema::TriggerShape>)]
     trigger: Option<TriggerRow>,
     /// Its calendar entry.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<schema::EntryShape>)]
     calendar: Option<CalendarRow>,
 }
 
@@ -192,7 +192,7 @@ pub(super) struct LogsAfter {
 /// What the agent of a task printed on this machine.
 #[utoipa::path(get, path = "/rowcall/v1/tasks/{id}/logs", tag = "tasks",
     params(("id" = String, Path, description = "The task's id"), LogsAfter), security(("token" = [])),
-    responses((status = 200, description = "A page of lines", body = Object), (status = 400, body = Problem),
+    responses((status = 200, description = "A page of lines", body = schema::LogShape), (status = 400, body = Problem),
         (status = 401, body = Problem), (status = 404, body = Problem)))]
 pub(super) async fn logs(
     _: Operator,

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::{Done, Problem, task_id};
+use super::{Done, Problem, schema, task_id};
 use crate::api::{
     body::Fields,
     error::ApiError,
@@ -59,7 +59,7 @@ struct NewTask {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Created {
     success: bool,
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::TriggerShape)]
     task: TriggerRow,
 }
 

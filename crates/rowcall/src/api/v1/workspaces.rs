@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Done, Problem};
+use super::{Done, Problem, schema};
 use crate::api::{
     body::Fields,
     error::ApiError,
@@ -37,7 +37,7 @@ pub(super) fn routes() -> Routes {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Workspaces {
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schema::WorkspaceShape>)]
     workspaces: Vec<Value>,
 }
 
@@ -143,7 +143,7 @@ pub(super) async fn remove(
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Threads {
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schema::ThreadShape>)]
     threads: Vec<Value>,
 }
 

@@ -9,6 +9,7 @@ mod activities;
 mod apps;
 mod browser;
 mod events;
+mod follow;
 mod guarded;
 mod hostile;
 mod matrix;
