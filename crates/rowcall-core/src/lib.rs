@@ -13,6 +13,7 @@ pub mod filter;
 pub mod id;
 pub mod lease;
 pub mod manifest;
+pub mod overrides;
 pub mod ports;
 pub mod retry;
 pub mod route;

@@ -1,6 +1,6 @@
 -- Who may call what through the Data API, for the roles that exist. Contract: nobody by default; service_role everything and
--- all queues, also future ones of this role; authenticated the six queue functions, where table grants and policies then
--- decide; anon nothing. Loops over the functions that exist, so it fits every version of pgmq.
+-- all queues, also future ones of this role; authenticated the six queue functions and those of workers, where table grants and
+-- policies then decide; anon nothing. Loops over the functions that exist, so it fits every version of pgmq.
 do $$
 declare
   granted text;
@@ -28,7 +28,8 @@ begin
     for called in
       select p.oid::regprocedure from pg_catalog.pg_proc p
        where p.pronamespace = 'pgmq_public'::regnamespace
-         and p.proname in ('send', 'send_batch', 'read', 'pop', 'archive', 'delete')
+         and p.proname in ('send', 'send_batch', 'read', 'pop', 'archive', 'delete', 'rowcall_work', 'rowcall_claim',
+                           'rowcall_end', 'rowcall_due', 'rowcall_peek')
     loop
       execute pg_catalog.format('grant execute on function %s to authenticated', called);
     end loop;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use rowcall_core::{EventKind, LeasePolicy, Payload, TableName, TaskId, TaskRef, route::Selector};
+use rowcall_core::{EventKind, LeasePolicy, TableName, TaskId, TaskRef, route::Selector};
 use tokio::sync::Notify;
 use tokio_postgres::{Row, error::SqlState};
 
@@ -22,14 +22,21 @@ use super::{
     meters::Meters,
     name::QueueName,
     pause::Pauses,
+    place::Place,
+    project::QueueProject,
+    returns::Returns,
     signals::Wake,
     spec::QueueSpec,
-    statement::{Kind, Statement},
+    statement::Statement,
+    step::{Answer, Kind, Read, Step},
     store::{QueueStore, payload},
 };
 
 /// Queues in one statement. A worker with more reads them in groups, the most important first.
 pub(super) const MAX_QUEUES_AT_ONCE: usize = 8;
+
+/// Wake-ups are not believed to lie further ahead than this.
+const MAX_RETURN: Duration = Duration::from_hours(24);
 
 /// How the queue source connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +68,7 @@ pub struct QueueBackend {
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) database: Database,
+    pub(super) place: Place,
     pub(super) specs: Vec<QueueSpec>,
     /// The tables of the specs, in their order: how tasks are named.
     tables: Vec<TableName>,
@@ -76,16 +83,8 @@ pub(super) struct Inner {
     /// Queues whose messages we made visible at another time.
     changed: Mutex<BTreeSet<usize>>,
     change: Notify,
-}
-
-/// A row of an answer.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) kind: Kind,
-    pub(super) queue: usize,
-    pub(super) id: i64,
-    pub(super) attempt: i32,
-    pub(super) row: Row,
+    /// When messages of ours come back, where the place cannot tell.
+    pub(super) returns: Mutex<Returns>,
 }
 
 impl QueueBackend {
@@ -109,6 +108,27 @@ impl QueueBackend {
         specs: Vec<QueueSpec>,
         options: QueueOptions,
     ) -> Result<Self, QueueError> {
+        Self::at(Place::Database(database), specs, options).await
+    }
+
+    /// The same in a Supabase project, with nothing but its URL and a key.
+    ///
+    /// # Errors
+    ///
+    /// When the project is out of reach, refuses the key or does not offer queues; otherwise as [`QueueBackend::connect`].
+    pub async fn project(
+        project: QueueProject,
+        specs: Vec<QueueSpec>,
+        options: QueueOptions,
+    ) -> Result<Self, QueueError> {
+        Self::at(Place::Project(project), specs, options).await
+    }
+
+    pub(super) async fn at(
+        place: Place,
+        specs: Vec<QueueSpec>,
+        options: QueueOptions,
+    ) -> Result<Self, QueueError> {
         let mut by_table = HashMap::with_capacity(specs.len());
         for (index, spec) in specs.iter().enumerate() {
             if by_table.insert(spec.name.table(), index).is_some() {
@@ -116,7 +136,7 @@ impl QueueBackend {
             }
         }
         let inner = Inner {
-            database,
+            place,
             tables: specs.iter().map(|spec| spec.name.table()).collect(),
             meters: specs.iter().map(|spec| Meters::of(&spec.name)).collect(),
             specs,
@@ -128,6 +148,7 @@ impl QueueBackend {
             create_missing: options.create_missing,
             changed: Mutex::default(),
             change: Notify::new(),
+            returns: Mutex::default(),
         };
         let backend = Self {
             inner: Arc::new(inner),
@@ -159,7 +180,7 @@ impl QueueBackend {
 
     /// The administration of the same database's queues.
     pub fn store(&self) -> QueueStore {
-        QueueStore::new(self.inner.database.clone())
+        QueueStore::at(self.inner.place.clone())
     }
 
     /// The lease that fits all of these queues: short enough that none of them runs out between two renewals.
@@ -210,6 +231,19 @@ impl QueueBackend {
         }
     }
 
+    /// Notes that a message becomes visible after a while, for places that cannot be asked.
+    pub(super) fn note_return(&self, queue: usize, after: Duration) {
+        if !self.inner.place.renews() {
+            let at = tokio::time::Instant::now() + after.min(MAX_RETURN);
+            self.inner.returns.lock().note(queue, at);
+        }
+    }
+
+    /// Whether the queues are in a database that we are connected to: one to listen to, and to measure.
+    pub fn in_database(&self) -> bool {
+        matches!(self.inner.place, Place::Database(_))
+    }
+
     pub(super) fn index(&self, table: &TableName) -> Option<usize> {
         self.inner.by_table.get(table).copied()
     }
@@ -247,21 +281,32 @@ impl QueueBackend {
     /// Looks again which queues are there, and makes the missing ones if configured so.
     pub(super) async fn reload(&self) -> Result<(), QueueError> {
         let inner = &*self.inner;
-        let mut layout = Layout::load(&inner.database, &inner.specs).await?;
+        let mut layout = inner.place.layout(&inner.specs).await?;
         if inner.create_missing && layout.incomplete(&inner.specs) {
-            let store = self.store();
             for (spec, tables) in inner.specs.iter().zip(&layout.tables) {
                 if !tables.queue {
-                    store.create(&spec.name, super::store::Kind::Logged).await?;
+                    self.create(&spec.name).await?;
                 }
                 if let (Some(letters), false) = (&spec.dead_letters, tables.dead_letters) {
-                    store.create(letters, super::store::Kind::Logged).await?;
+                    self.create(letters).await?;
                 }
             }
-            layout = Layout::load(&inner.database, &inner.specs).await?;
+            layout = inner.place.layout(&inner.specs).await?;
         }
         *inner.layout.write() = Arc::new(layout);
         Ok(())
+    }
+
+    /// Makes a queue. Not every project lets us, and then somebody else has to.
+    async fn create(&self, queue: &QueueName) -> Result<(), QueueError> {
+        let made = self.store().create(queue, super::store::Kind::Logged).await;
+        match (made, &self.inner.place) {
+            (Err(error), Place::Project(_)) => {
+                tracing::warn!(%queue, %error, "the queue could not be made");
+                Ok(())
+            }
+            (made, _) => made,
+        }
     }
 
     /// Looks again if something was missing last time.
@@ -327,69 +372,89 @@ impl QueueBackend {
         tokio::time::Instant::now() + self.specs()[queue].lease().ttl
     }
 
-    /// Runs a statement and reads its answer.
+    /// Carries out steps.
     pub(super) async fn run(
         &self,
         doing: &'static str,
-        statement: Statement,
+        mut steps: Vec<Step>,
     ) -> Result<Vec<Answer>, QueueError> {
+        steps.retain(|step| !step.is_empty());
+        if steps.is_empty() {
+            return Ok(Vec::new());
+        }
+        match &self.inner.place {
+            Place::Database(database) => self.run_statement(database, doing, &steps).await,
+            Place::Project(project) if project.has_ours() => {
+                let layout = self.layout();
+                project.work(doing, &steps, self.specs(), &layout).await
+            }
+            Place::Project(project) => self.run_stock(project, &steps).await,
+        }
+    }
+
+    /// Whether leases are renewed: otherwise an attempt must end within [`QueueSpec::attempt_limit`].
+    pub fn renews(&self) -> bool {
+        self.inner.place.renews()
+    }
+
+    /// The longest that an attempt on a task of this table may take, where leases are not renewed.
+    pub(super) fn attempt_limit(&self, table: &TableName) -> Option<Duration> {
+        let spec = self.index(table).map(|index| &self.specs()[index]);
+        spec.filter(|_| !self.renews())?.attempt_limit()
+    }
+
+    /// Runs steps as one statement and reads its answer.
+    async fn run_statement(
+        &self,
+        database: &Database,
+        doing: &'static str,
+        steps: &[Step],
+    ) -> Result<Vec<Answer>, QueueError> {
+        let statement = Statement::of(steps, self.specs(), &self.layout());
         if statement.is_empty() {
             return Ok(Vec::new());
         }
         let (text, params) = statement.finish();
         let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
             params.iter().map(|param| &**param as _).collect();
-        let client = self.inner.database.get().await?;
+        let client = database.get().await?;
         let failed = QueueError::doing(doing);
         let prepared = client.prepare_cached(&text).await.map_err(&failed)?;
         let rows = client.query(&prepared, &params).await.map_err(&failed)?;
-        Ok(rows.into_iter().map(Answer::read).collect())
+        Ok(rows.iter().map(read).collect())
     }
 
     /// Whether an error means that a queue came or went since we looked.
     pub(super) fn is_stale(error: &QueueError) -> bool {
-        matches!(
-            error.sql_state(),
-            Some(
-                &SqlState::UNDEFINED_TABLE
-                    | &SqlState::UNDEFINED_COLUMN
-                    | &SqlState::UNDEFINED_FUNCTION
+        matches!(error, QueueError::Missing(_))
+            || matches!(
+                error.sql_state(),
+                Some(
+                    &SqlState::UNDEFINED_TABLE
+                        | &SqlState::UNDEFINED_COLUMN
+                        | &SqlState::UNDEFINED_FUNCTION
+                )
             )
-        )
     }
 }
 
-impl Answer {
-    fn read(row: Row) -> Self {
-        let kind = match row.get::<_, i16>(0) {
-            0 => Kind::Claimed,
-            1 => Kind::GivenUp,
-            _ => Kind::Held,
-        };
-        Self {
-            kind,
-            queue: usize::try_from(row.get::<_, i32>(1)).expect("our own number comes back"),
-            id: row.get(2),
-            attempt: row.get(3),
-            row,
-        }
-    }
-
-    /// The message of a claim.
-    pub(super) fn message(&self) -> Payload {
-        payload(self.row.get(5))
-    }
-
-    /// The headers of a claim.
-    pub(super) fn headers(&self) -> Option<Payload> {
-        self.row
-            .get::<_, Option<String>>(6)
-            .map(|text| payload(Some(text)))
-    }
-
-    /// How long a claimed message had been visible.
-    pub(super) fn waited(&self) -> Option<Duration> {
-        let seconds: Option<f64> = self.row.get(7);
-        Duration::try_from_secs_f64(seconds?.max(0.0)).ok()
+/// A row of a statement's answer.
+fn read(row: &Row) -> Answer {
+    let kind = Kind::of(row.get(0));
+    let seconds: Option<f64> = row.get(7);
+    Answer {
+        kind,
+        queue: usize::try_from(row.get::<_, i32>(1)).expect("our own number comes back"),
+        id: row.get(2),
+        attempt: row.get(3),
+        read: (kind == Kind::Claimed).then(|| Read {
+            enqueued_at: row.get(4),
+            message: payload(row.get(5)),
+            headers: row
+                .get::<_, Option<String>>(6)
+                .map(|text| payload(Some(text))),
+            waited: seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()),
+            until: None,
+        }),
     }
 }

@@ -7,56 +7,34 @@ use rowcall_core::{
 use serde_json::value::RawValue;
 
 use super::{
-    backend::{Answer, MAX_QUEUES_AT_ONCE, QueueBackend},
+    backend::{MAX_QUEUES_AT_ONCE, QueueBackend},
     error::QueueError,
-    layout::Layout,
-    statement::{ClaimPart, Kind, Statement},
+    in_flight::Kept,
+    step::{Answer, Claim, ClaimPart, Kind, Read, Step},
 };
 
 /// A claim that found messages to give up reads again, this many times at most.
 const MAX_ROUNDS: u32 = 16;
 
-/// One claim of several queues, in the making.
-pub(super) struct Claim {
-    pub(super) queues: Vec<usize>,
-    pub(super) limit: i64,
-    pub(super) newest_first: bool,
-    pub(super) only: Option<i64>,
-}
-
-impl Claim {
-    pub(super) fn batch(queues: Vec<usize>, batch: &ClaimBatch) -> Self {
-        Self {
-            queues,
-            limit: i64::from(batch.limit),
-            newest_first: batch.order == ClaimOrder::NewestFirst,
-            only: None,
-        }
-    }
-
-    /// Adds the claim to a statement.
-    pub(super) fn write(
+impl QueueBackend {
+    /// A claim of some queues, as far as there is room for their messages.
+    pub(super) fn claim_step(
         &self,
-        backend: &QueueBackend,
-        layout: &Layout,
-        statement: &mut Statement,
-        settled: Option<(usize, &[i64])>,
-    ) {
-        let parts: Vec<ClaimPart<'_>> = self
-            .queues
-            .iter()
-            .map(|&queue| ClaimPart {
-                queue,
-                spec: &backend.specs()[queue],
-                tables: &layout.tables[queue],
-                cap: backend.room(queue, self.limit),
-                newest_first: self.newest_first,
-                only: self.only,
-            })
-            .filter(|part| part.cap > 0)
-            .collect();
-        if self.limit > 0 && !parts.is_empty() {
-            statement.claim(self.limit, &parts, settled);
+        queues: &[usize],
+        limit: i64,
+        order: ClaimOrder,
+        settled: Option<(usize, Vec<i64>)>,
+    ) -> Claim {
+        let parts = queues.iter().map(|&queue| ClaimPart {
+            queue,
+            cap: self.room(queue, limit),
+        });
+        Claim {
+            limit,
+            parts: parts.filter(|part| part.cap > 0).collect(),
+            newest_first: order == ClaimOrder::NewestFirst,
+            only: None,
+            settled,
         }
     }
 }
@@ -85,15 +63,15 @@ impl QueueBackend {
         let queues = self.queues(&batch.selectors)?;
         let mut all = Vec::new();
         for group in queues.chunks(MAX_QUEUES_AT_ONCE) {
-            let mut claim = Claim::batch(group.to_vec(), batch);
             for _ in 0..MAX_ROUNDS {
-                claim.limit = i64::from(batch.limit) - i64::try_from(all.len()).unwrap_or(i64::MAX);
-                if claim.limit <= 0 {
+                let limit = i64::from(batch.limit) - i64::try_from(all.len()).unwrap_or(i64::MAX);
+                if limit <= 0 {
                     return Ok(all);
                 }
-                let mut statement = Statement::default();
-                claim.write(self, &self.layout(), &mut statement, None);
-                let answers = self.run("claiming messages", statement).await?;
+                let claim = self.claim_step(group, limit, batch.order, None);
+                let answers = self
+                    .run("claiming messages", vec![Step::Claim(claim)])
+                    .await?;
                 let (claimed, given_up) = self.take(&rules.machine, answers);
                 all.extend(claimed);
                 if given_up == 0 {
@@ -119,7 +97,9 @@ impl QueueBackend {
                     self.inner.meters[answer.queue].dead_letters.increment(1);
                 }
                 Kind::Claimed => {
-                    claimed.push((answer.id, self.claimed(machine, &answer)));
+                    let (place, id, attempt) = (answer.queue, answer.id, answer.attempt);
+                    let Some(read) = answer.read else { continue };
+                    claimed.push((id, self.claimed(machine, (place, id, attempt), read)));
                 }
             }
         }
@@ -133,18 +113,27 @@ impl QueueBackend {
         )
     }
 
-    fn claimed(&self, machine: &MachineId, answer: &Answer) -> Claimed {
-        let spec = &self.specs()[answer.queue];
-        let attempt = u32::try_from(answer.attempt).unwrap_or(1);
-        let (message, until) = (answer.message(), self.lease_end(answer.queue));
-        let popped = spec.pops().then(|| message.clone());
-        self.inner.in_flight.lock().claim(
-            (answer.queue, answer.id),
-            until,
+    fn claimed(
+        &self,
+        machine: &MachineId,
+        (queue, id, attempt): (usize, i64, i32),
+        read: Read,
+    ) -> Claimed {
+        let spec = &self.specs()[queue];
+        let until = read.until.unwrap_or_else(|| self.lease_end(queue));
+        let popped = spec.pops();
+        let kept = (popped || self.inner.place.keeps()).then(|| Kept {
+            message: read.message.clone(),
+            enqueued_at: read.enqueued_at,
+            attempt,
             popped,
-            answer.waited(),
-        );
-        let task = self.task_ref(answer.queue, answer.id);
+        });
+        self.inner
+            .in_flight
+            .lock()
+            .claim((queue, id), until, kept, read.waited);
+        let task = self.task_ref(queue, id);
+        let attempt = u32::try_from(attempt).unwrap_or(1);
         let lease = Lease::granted(LeaseKey {
             task: task.clone(),
             machine: machine.clone(),
@@ -154,18 +143,14 @@ impl QueueBackend {
             source: task.table.clone(),
             task,
             event: EventKind::Insert,
-            key: Some(key(
-                spec.name.as_str(),
-                answer.id,
-                answer.headers().as_ref(),
-            )),
-            raw_data: message,
+            key: Some(key(spec.name.as_str(), id, read.headers.as_ref())),
+            raw_data: read.message,
             old_data: None,
             row: None,
             attempt,
             retry_count: attempt.saturating_sub(1),
             attempted_by: Vec::new(),
-            created_at: answer.row.get(4),
+            created_at: read.enqueued_at,
         };
         Claimed { lease, task }
     }
@@ -177,19 +162,16 @@ impl QueueBackend {
         queue: usize,
         id: i64,
     ) -> Result<ClaimOutcome, QueueError> {
-        let claim = Claim {
-            queues: vec![queue],
-            limit: 1,
-            newest_first: false,
-            only: Some(id),
-        };
+        let mut claim = self.claim_step(&[queue], 1, ClaimOrder::OldestFirst, None);
+        claim.only = Some(id);
         // Naming a message would jump the queue of its group.
         let grouped = self.specs()[queue].order.function().is_some();
-        let mut statement = Statement::default();
-        if !grouped {
-            claim.write(self, &self.layout(), &mut statement, None);
-        }
-        let answers = self.run("claiming a message", statement).await?;
+        let steps = if grouped {
+            Vec::new()
+        } else {
+            vec![Step::Claim(claim)]
+        };
+        let answers = self.run("claiming a message", steps).await?;
         let (claimed, given_up) = self.take(&rules.machine, answers);
         if let Some(claimed) = claimed.into_iter().next() {
             return Ok(ClaimOutcome::Won(Box::new(claimed)));

@@ -12,7 +12,7 @@ use rowcall_core::{
 };
 use tokio_postgres::types::ToSql;
 
-use super::{backend::QueueBackend, error::QueueError, spec::Finish, view::Page};
+use super::{backend::QueueBackend, error::QueueError, place::Place, spec::Finish, view::Page};
 
 /// Messages of one page of a sweep.
 const MAX_PAGE: u32 = 1_000;
@@ -22,8 +22,8 @@ impl Coordinator for QueueBackend {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             batches: true,
-            renew: true,
-            sweep: true,
+            renew: self.renews(),
+            sweep: matches!(self.inner.place, Place::Database(_)),
             // A lease that ran out is a visible message: there is nothing to recover.
             recover: false,
             fenced_by_attempt: true,
@@ -190,7 +190,13 @@ impl QueueBackend {
             self.specs()[queue].name.queue_sql()
         );
         let params: [&(dyn ToSql + Sync); 1] = [&id];
-        let client = self.inner.database.get().await?;
+        let Place::Database(database) = &self.inner.place else {
+            return Err(QueueError::NeedsDatabase {
+                doing: "changing a message",
+            }
+            .into());
+        };
+        let client = database.get().await?;
         let changed = client
             .execute(&text, &params)
             .await

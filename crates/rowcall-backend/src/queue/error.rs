@@ -55,6 +55,22 @@ pub enum QueueError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// A Supabase project did not do what it was asked.
+    #[error("{message}")]
+    Project {
+        /// What kind of failure it is.
+        class: ErrorClass,
+        /// What was tried, what happened, what to do.
+        message: String,
+    },
+    /// Something that a project does not offer to those who have only its URL and a key.
+    #[error(
+        "{doing} needs a connection to the database: give its URL with --database-url or DATABASE_URL"
+    )]
+    NeedsDatabase {
+        /// What was tried.
+        doing: &'static str,
+    },
     /// A connection that answers nothing any more.
     #[error("the database does not answer on the listening connection")]
     Silent,
@@ -98,6 +114,7 @@ impl QueueError {
             Self::NotInstalled | Self::TooOld { .. } => "queue-pgmq",
             Self::Twice(_) | Self::Filtered(_) => "config-value",
             Self::Url(_) => "db-url",
+            Self::Project { .. } | Self::NeedsDatabase { .. } => "queue-project",
             Self::Database { .. } | Self::Pool(_) | Self::Silent => match self.class() {
                 ErrorClass::Retryable => "db-unavailable",
                 ErrorClass::Unauthorized => "db-refused",
@@ -116,7 +133,9 @@ impl QueueError {
             | Self::Twice(_)
             | Self::Filtered(_)
             | Self::WorkerName(_)
+            | Self::NeedsDatabase { .. }
             | Self::Url(_) => ErrorClass::Permanent,
+            Self::Project { class, .. } => *class,
             Self::Silent => ErrorClass::Retryable,
             Self::Database { .. } | Self::Pool(_) => match self.sql_state() {
                 // The connection broke, or a pool had none in time.

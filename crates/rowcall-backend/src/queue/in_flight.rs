@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use jiff::Timestamp;
 use rowcall_core::Payload;
 use tokio::time::Instant;
 
@@ -10,10 +11,21 @@ use tokio::time::Instant;
 struct Held {
     /// When its lease runs out unless renewed; then it no longer counts.
     until: Instant,
-    /// What was popped.
-    popped: Option<Payload>,
+    kept: Option<Kept>,
+    /// It was ended, and the answer about it has not been given yet.
+    ended: bool,
     /// How long it had been visible when it was claimed, and when that was; until its handler starts.
     waited: Option<(Duration, Instant)>,
+}
+
+/// What is remembered of a message that cannot be read again.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) message: Payload,
+    pub(super) enqueued_at: Timestamp,
+    pub(super) attempt: i32,
+    /// It is nowhere else now.
+    pub(super) popped: bool,
 }
 
 /// The messages this process holds.
@@ -23,18 +35,19 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Notes a claim; `popped` is what is nowhere else now.
+    /// Notes a claim; `kept` is what cannot be read again.
     pub(super) fn claim(
         &mut self,
         (queue, id): (usize, i64),
         until: Instant,
-        popped: Option<Payload>,
+        kept: Option<Kept>,
         waited: Option<Duration>,
     ) {
         let waited = waited.map(|waited| (waited, Instant::now()));
         let held = Held {
             until,
-            popped,
+            kept,
+            ended: false,
             waited,
         };
         self.held.insert((queue, id), held);
@@ -47,7 +60,8 @@ impl InFlight {
             .and_modify(|held| held.until = until)
             .or_insert(Held {
                 until,
-                popped: None,
+                kept: None,
+                ended: false,
                 waited: None,
             });
     }
@@ -58,9 +72,30 @@ impl InFlight {
         Some(waited + claimed.elapsed())
     }
 
+    /// A message that is ours now: what was kept of it, and until when.
+    pub(super) fn kept(&self, queue: usize, id: i64, now: Instant) -> Option<(&Kept, Instant)> {
+        let held = self.held.get(&(queue, id))?;
+        (held.until > now).then(|| Some((held.kept.as_ref()?, held.until)))?
+    }
+
+    /// Notes that a message was ended.
+    pub(super) fn note_end(&mut self, queue: usize, id: i64) {
+        if let Some(held) = self.held.get_mut(&(queue, id)) {
+            held.ended = true;
+        }
+    }
+
+    /// Whether a message was ended before.
+    pub(super) fn has_ended(&self, queue: usize, id: i64) -> bool {
+        self.held.get(&(queue, id)).is_some_and(|held| held.ended)
+    }
+
     /// Forgets a message, and returns it when it was popped.
     pub(super) fn end(&mut self, queue: usize, id: i64) -> Option<Payload> {
-        self.held.remove(&(queue, id))?.popped
+        let held = self.held.remove(&(queue, id))?;
+        held.kept
+            .filter(|kept| kept.popped)
+            .map(|kept| kept.message)
     }
 
     /// Whether the lease on a message may have run out by then; true for one we know nothing of.

@@ -32,11 +32,15 @@ pub(super) const WAKE: [(&str, &str); 4] = [
 ];
 
 /// The Data API, in the order it must run, after [`WAKE`].
-pub(super) const PUBLIC: [(&str, &str); 3] = [
+pub(super) const PUBLIC: [(&str, &str); 4] = [
     ("public_rpc", include_str!("../../sql/queue/public_rpc.sql")),
     (
         "public_control",
         include_str!("../../sql/queue/public_control.sql"),
+    ),
+    (
+        "public_work",
+        include_str!("../../sql/queue/public_work.sql"),
     ),
     (
         "public_grants",

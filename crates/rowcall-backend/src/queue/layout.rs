@@ -100,7 +100,7 @@ impl Layout {
     }
 }
 
-fn check_order(
+pub(super) fn check_order(
     spec: &QueueSpec,
     exists: bool,
     has: impl Fn(&str) -> bool,

@@ -11,13 +11,12 @@ use rowcall_core::{
 };
 
 use super::{
-    backend::{Answer, MAX_QUEUES_AT_ONCE, QueueBackend},
-    claim::Claim,
+    backend::{MAX_QUEUES_AT_ONCE, QueueBackend},
     error::QueueError,
-    layout::Layout,
     name::QueueName,
     spec::{QueueSpec, RetryDelay},
-    statement::{Kind, Leases, Statement, combines},
+    statement::combines,
+    step::{Answer, Change, Kind, Leases, Step},
 };
 
 /// Error messages are stored in dead letters; longer ones are cut.
@@ -56,11 +55,23 @@ impl QueueSettlement {
         }
     }
 
-    fn write(&self, i: usize, backend: &QueueBackend, layout: &Layout, statement: &mut Statement) {
-        let (spec, tables) = (&backend.specs()[i], &layout.tables[i]);
-        statement.done(i, spec, tables, &self.done);
-        statement.retry(i, spec, &self.retry, &self.delays);
-        statement.give_up(i, spec, tables, &self.dead, &self.errors);
+    fn steps(&self, queue: usize) -> Vec<Step> {
+        vec![
+            Step::Done {
+                queue,
+                leases: self.done.clone(),
+            },
+            Step::Retry {
+                queue,
+                leases: self.retry.clone(),
+                delays: self.delays.clone(),
+            },
+            Step::GiveUp {
+                queue,
+                leases: self.dead.clone(),
+                errors: self.errors.clone(),
+            },
+        ]
     }
 
     /// Counts what was written, pauses a queue that only fails, and has somebody look at when messages become visible again,
@@ -164,11 +175,9 @@ impl QueueBackend {
         settlements: &[Settlement],
     ) -> Result<Vec<Fence>, QueueError> {
         let (mut held, work) = self.verdicts(settlements);
-        let layout = self.layout();
         for (queue, work) in work {
-            let mut statement = Statement::default();
-            work.write(queue, self, &layout, &mut statement);
-            held.extend(held_of(&self.run("settling messages", statement).await?));
+            let answers = self.run("settling messages", work.steps(queue)).await?;
+            held.extend(held_of(&answers));
             work.note(queue, self);
         }
         self.ended(&held);
@@ -212,6 +221,7 @@ impl QueueBackend {
         let (mut held, mut work) = self.verdicts(settlements);
         let together = work.len() == 1
             && batch.limit > 0
+            && self.inner.place.combines()
             && queues.len() <= MAX_QUEUES_AT_ONCE
             && queues.iter().all(|queue| combines(&self.specs()[*queue]));
         let Some((queue, one)) = together.then(|| work.pop_first()).flatten() else {
@@ -226,9 +236,7 @@ impl QueueBackend {
                 });
             return Ok((fences, claimed));
         };
-        let layout = self.layout();
-        let mut statement = Statement::default();
-        one.write(queue, self, &layout, &mut statement);
+        let mut steps = one.steps(queue);
         // What is being settled makes room for as many of the same queue; it must not be read again by this statement.
         let soon = tokio::time::Instant::now() + CLOSE;
         let again: Vec<i64> = {
@@ -240,10 +248,14 @@ impl QueueBackend {
             one.ids().for_each(|id| drop(in_flight.end(queue, id)));
             again
         };
-        Claim::batch(queues, batch).write(self, &layout, &mut statement, Some((queue, &again)));
-        let answers = self
-            .run("settling and claiming messages", statement)
-            .await?;
+        let limit = i64::from(batch.limit);
+        steps.push(Step::Claim(self.claim_step(
+            &queues,
+            limit,
+            batch.order,
+            Some((queue, again)),
+        )));
+        let answers = self.run("settling and claiming messages", steps).await?;
         held.extend(held_of(&answers));
         one.note(queue, self);
         let (mut claimed, given_up) = self.take(&rules.machine, answers);
@@ -269,20 +281,21 @@ impl QueueBackend {
     /// Prolongs leases.
     pub(super) async fn renew_all(&self, leases: &[LeaseKey]) -> Result<Vec<Fence>, QueueError> {
         let held = self
-            .each_queue("renewing leases", leases, Statement::renew)
+            .each_queue("renewing leases", leases, Change::Renew)
             .await?;
-        let mut in_flight = self.inner.in_flight.lock();
-        for &(queue, id) in &held {
-            in_flight.hold(queue, id, self.lease_end(queue));
+        if self.renews() {
+            let mut in_flight = self.inner.in_flight.lock();
+            for &(queue, id) in &held {
+                in_flight.hold(queue, id, self.lease_end(queue));
+            }
         }
-        drop(in_flight);
         Ok(self.fences(leases.iter(), &held))
     }
 
     /// Says which leases are still ours.
     pub(super) async fn check_all(&self, leases: &[LeaseKey]) -> Result<Vec<Fence>, QueueError> {
         let held = self
-            .each_queue("checking leases", leases, Statement::check)
+            .each_queue("checking leases", leases, Change::Check)
             .await?;
         Ok(self.fences(leases.iter(), &held))
     }
@@ -290,7 +303,7 @@ impl QueueBackend {
     /// Gives messages back. Popped ones are sent again, because they are nowhere else.
     pub(super) async fn release_all(&self, leases: &[LeaseKey]) -> Result<Vec<Fence>, QueueError> {
         let held = self
-            .each_queue("releasing messages", leases, Statement::release)
+            .each_queue("releasing messages", leases, Change::Release)
             .await?;
         let popped: Vec<(usize, rowcall_core::Payload)> = {
             let mut in_flight = self.inner.in_flight.lock();
@@ -312,7 +325,7 @@ impl QueueBackend {
         &self,
         doing: &'static str,
         leases: &[LeaseKey],
-        write: impl Fn(&mut Statement, usize, &QueueSpec, &Leases),
+        change: Change,
     ) -> Result<HashSet<(usize, i64)>, QueueError> {
         let sorted = self.sort(leases, |key| key);
         let mut held = sorted.popped;
@@ -321,9 +334,12 @@ impl QueueBackend {
             for (id, attempt, _) in ones {
                 these.push(id, attempt);
             }
-            let mut statement = Statement::default();
-            write(&mut statement, queue, &self.specs()[queue], &these);
-            held.extend(held_of(&self.run(doing, statement).await?));
+            let step = Step::Lease {
+                queue,
+                leases: these,
+                change,
+            };
+            held.extend(held_of(&self.run(doing, vec![step]).await?));
         }
         Ok(held)
     }
@@ -331,15 +347,7 @@ impl QueueBackend {
     /// Tells sleeping workers that messages came back, which no trigger sees. A hint only: polling finds them as well.
     pub(super) async fn announce(&self, queues: &HashSet<usize>) {
         for &queue in queues {
-            let payload = serde_json::json!({ "queue": self.specs()[queue].name }).to_string();
-            let told = async {
-                let client = self.inner.database.get().await?;
-                client
-                    .execute("select pg_notify('rowcall_queue', $1::text)", &[&payload])
-                    .await
-                    .map_err(QueueError::doing("telling other workers"))
-            };
-            if let Err(error) = told.await {
+            if let Err(error) = self.inner.place.tell(&self.specs()[queue].name).await {
                 tracing::debug!(%error, "nobody was told about a message that came back");
             }
         }

@@ -12,6 +12,9 @@ pub const DEFAULT_VISIBILITY: Duration = Duration::from_mins(5);
 /// AIMQ's default of `QUEUE_MAX_RETRIES`.
 pub const DEFAULT_MAX_ATTEMPTS: u32 = 5;
 
+/// The longest time that is kept free for settling at the end of a lease that cannot be renewed.
+const MAX_MARGIN: Duration = Duration::from_secs(5);
+
 /// AIMQ's pauses after failures in a row: `WORKER_IDLE_WAIT`, doubling up to `QUEUE_MAX_BACKOFF`.
 pub const DEFAULT_PAUSE: Backoff = Backoff {
     base: Duration::from_secs(10),
@@ -207,6 +210,17 @@ impl QueueSpec {
     /// Whether a message that was tried `attempts` times is given up.
     pub fn exhausted(&self, attempts: u32) -> bool {
         self.max_attempts.is_some_and(|max| attempts >= max)
+    }
+
+    /// How long before the end of a visibility time-out nothing is settled any more, where that cannot be fenced: requests take
+    /// time.
+    pub(super) fn margin(&self) -> Duration {
+        (self.visibility / 20).min(MAX_MARGIN)
+    }
+
+    /// The longest attempt that can still be settled, where leases are not renewed.
+    pub fn attempt_limit(&self) -> Option<Duration> {
+        (!self.pops()).then(|| self.visibility.saturating_sub(self.margin() * 2))
     }
 
     /// The lease of this queue as the engine counts it: renewed three times within a visibility time-out.

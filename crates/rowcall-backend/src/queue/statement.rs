@@ -3,25 +3,16 @@
 //!
 //! Only names of tables and columns and numbers of parameters go into the text; every value is a parameter.
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
 use tokio_postgres::types::ToSql;
 
 use super::{
-    layout::Tables,
+    layout::{Layout, Tables},
     spec::{Finish, QueueSpec, ReadOrder},
+    step::{Change, Claim, Kind, Leases, Step},
+    store::seconds,
 };
-
-/// What a row of the answer says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A message we hold now.
-    Claimed = 0,
-    /// A message that was given up instead of being claimed.
-    GivenUp = 1,
-    /// A lease that was settled, renewed or released: it was still ours.
-    Held = 2,
-}
 
 /// A statement under construction.
 #[derive(Default)]
@@ -31,38 +22,50 @@ pub(super) struct Statement {
     params: Vec<Box<dyn ToSql + Sync + Send>>,
 }
 
-/// Leases of one queue, as arrays of the same length.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Leases {
-    pub(super) ids: Vec<i64>,
-    pub(super) attempts: Vec<i32>,
-}
-
-impl Leases {
-    pub(super) fn push(&mut self, id: i64, attempt: i32) {
-        self.ids.push(id);
-        self.attempts.push(attempt);
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-    }
-}
-
-/// What a claim of one queue asks for.
-pub(super) struct ClaimPart<'a> {
-    /// The queue's place among the specs; comes back with each row.
-    pub(super) queue: usize,
-    pub(super) spec: &'a QueueSpec,
-    pub(super) tables: &'a Tables,
-    /// At most this many of this queue.
-    pub(super) cap: i64,
-    pub(super) newest_first: bool,
-    /// Only this message.
-    pub(super) only: Option<i64>,
+/// A claim of one queue, with what is known of it.
+struct ClaimOne<'a> {
+    queue: usize,
+    spec: &'a QueueSpec,
+    tables: &'a Tables,
+    newest_first: bool,
+    only: Option<i64>,
 }
 
 impl Statement {
+    /// Puts steps into one statement.
+    pub(super) fn of(steps: &[Step], specs: &[QueueSpec], layout: &Layout) -> Self {
+        let mut statement = Self::default();
+        for step in steps.iter().filter(|step| !step.is_empty()) {
+            let known = |queue: usize| (&specs[queue], &layout.tables[queue]);
+            match step {
+                Step::Claim(claim) => statement.claim(claim, specs, layout),
+                Step::Done { queue, leases } => {
+                    let (spec, tables) = known(*queue);
+                    statement.done(*queue, spec, tables, leases);
+                }
+                Step::Retry {
+                    queue,
+                    leases,
+                    delays,
+                } => statement.retry(*queue, &specs[*queue], leases, delays),
+                Step::GiveUp {
+                    queue,
+                    leases,
+                    errors,
+                } => {
+                    let (spec, tables) = known(*queue);
+                    statement.give_up(*queue, spec, tables, leases, errors);
+                }
+                Step::Lease {
+                    queue,
+                    leases,
+                    change,
+                } => statement.lease(*queue, &specs[*queue], leases, *change),
+            }
+        }
+        statement
+    }
+
     /// Whether there is anything to run.
     pub(super) fn is_empty(&self) -> bool {
         self.arms.is_empty()
@@ -102,29 +105,33 @@ impl Statement {
         ));
     }
 
-    /// Reads messages of several queues, those named first before those named later, at most `limit` in all; `settled` are
-    /// not read although their leases may have run out, because this statement settles them.
-    pub(super) fn claim(
-        &mut self,
-        limit: i64,
-        queues: &[ClaimPart<'_>],
-        settled: Option<(usize, &[i64])>,
-    ) {
-        let limit = self.bind(limit);
+    /// Reads messages of several queues, those named first before those named later.
+    fn claim(&mut self, claim: &Claim, specs: &[QueueSpec], layout: &Layout) {
+        let limit = self.bind(claim.limit);
         let mut taken = String::new();
-        for part in queues {
+        for part in &claim.parts {
             let i = part.queue;
             let cap = self.bind(part.cap);
             let room = format!("greatest(least({cap}::bigint, {limit}::bigint{taken}), 0)");
-            let own = settled.filter(|(queue, _)| *queue == i).map(|(_, ids)| ids);
-            self.claim_one(part, &room, own);
+            let settled = claim.settled.as_ref();
+            let own = settled
+                .filter(|(queue, _)| *queue == i)
+                .map(|(_, ids)| ids.as_slice());
+            let one = ClaimOne {
+                queue: i,
+                spec: &specs[i],
+                tables: &layout.tables[i],
+                newest_first: claim.newest_first,
+                only: claim.only,
+            };
+            self.claim_one(&one, &room, own);
             // Reading this count makes PostgreSQL run the earlier queue to its end first.
             let _ = write!(taken, " - (select count(*) from r{i})");
         }
     }
 
-    fn claim_one(&mut self, part: &ClaimPart<'_>, room: &str, settled: Option<&[i64]>) {
-        let &ClaimPart {
+    fn claim_one(&mut self, part: &ClaimOne<'_>, room: &str, settled: Option<&[i64]>) {
+        let &ClaimOne {
             queue: i,
             spec,
             tables,
@@ -133,7 +140,7 @@ impl Statement {
         let name = format!("r{i}");
         if let (Some(function), None) = (spec.order.function(), part.only) {
             let queue = self.bind(spec.name.as_str().to_owned());
-            let seconds = self.bind(whole_seconds(spec.visibility));
+            let seconds = self.bind(seconds(spec.visibility));
             self.part(
                 &name,
                 &format!(
@@ -251,10 +258,7 @@ impl Statement {
     }
 
     /// Ends messages whose leases are still ours.
-    pub(super) fn done(&mut self, i: usize, spec: &QueueSpec, tables: &Tables, leases: &Leases) {
-        if leases.is_empty() {
-            return;
-        }
+    fn done(&mut self, i: usize, spec: &QueueSpec, tables: &Tables, leases: &Leases) {
         let (table, fence) = (spec.name.queue_sql(), self.fence(leases));
         let columns = returning(tables);
         self.part(
@@ -268,7 +272,7 @@ impl Statement {
     }
 
     /// Gives up messages whose leases are still ours; `errors` belongs to `leases`.
-    pub(super) fn give_up(
+    fn give_up(
         &mut self,
         i: usize,
         spec: &QueueSpec,
@@ -276,9 +280,6 @@ impl Statement {
         leases: &Leases,
         errors: &[String],
     ) {
-        if leases.is_empty() {
-            return;
-        }
         let table = spec.name.queue_sql();
         let (ids, attempts) = (
             self.bind(leases.ids.clone()),
@@ -299,16 +300,7 @@ impl Statement {
     }
 
     /// Makes failed messages visible again after a delay each (seconds), or at the end of their lease (`None`).
-    pub(super) fn retry(
-        &mut self,
-        i: usize,
-        spec: &QueueSpec,
-        leases: &Leases,
-        delays: &[Option<f64>],
-    ) {
-        if leases.is_empty() {
-            return;
-        }
+    fn retry(&mut self, i: usize, spec: &QueueSpec, leases: &Leases, delays: &[Option<f64>]) {
         let table = spec.name.queue_sql();
         let (ids, attempts) = (
             self.bind(leases.ids.clone()),
@@ -326,41 +318,33 @@ impl Statement {
         self.answer(Kind::Held, i, &format!("f{i}"));
     }
 
-    /// Gives messages back unrun: visible at once, and the attempt does not count.
-    pub(super) fn release(&mut self, i: usize, spec: &QueueSpec, leases: &Leases) {
+    fn lease(&mut self, i: usize, spec: &QueueSpec, leases: &Leases, change: Change) {
         let (table, fence) = (spec.name.queue_sql(), self.fence(leases));
-        self.part(
-            &format!("u{i}"),
-            &format!(
-                "update {table} m set vt = clock_timestamp(), read_ct = m.read_ct - 1 from {fence} \
-                 returning m.msg_id, m.read_ct + 1 as read_ct"
+        let (name, body) = match change {
+            Change::Release => (
+                format!("u{i}"),
+                format!(
+                    "update {table} m set vt = clock_timestamp(), read_ct = m.read_ct - 1 from {fence} \
+                     returning m.msg_id, m.read_ct + 1 as read_ct"
+                ),
             ),
-        );
-        self.answer(Kind::Held, i, &format!("u{i}"));
-    }
-
-    /// Prolongs leases by a visibility time-out from now; never shortens one.
-    pub(super) fn renew(&mut self, i: usize, spec: &QueueSpec, leases: &Leases) {
-        let (table, fence) = (spec.name.queue_sql(), self.fence(leases));
-        let seconds = self.bind(spec.visibility.as_secs_f64());
-        self.part(
-            &format!("n{i}"),
-            &format!(
-                "update {table} m set vt = greatest(m.vt, clock_timestamp() + make_interval(secs => {seconds}::float8)) \
-                 from {fence} returning m.msg_id, m.read_ct"
+            Change::Renew => {
+                let seconds = self.bind(spec.visibility.as_secs_f64());
+                (
+                    format!("n{i}"),
+                    format!(
+                        "update {table} m set vt = greatest(m.vt, clock_timestamp() + make_interval(secs => {seconds}::float8)) \
+                         from {fence} returning m.msg_id, m.read_ct"
+                    ),
+                )
+            }
+            Change::Check => (
+                format!("c{i}"),
+                format!("select m.msg_id, m.read_ct from {table} m, {fence}"),
             ),
-        );
-        self.answer(Kind::Held, i, &format!("n{i}"));
-    }
-
-    /// Says which leases are still ours.
-    pub(super) fn check(&mut self, i: usize, spec: &QueueSpec, leases: &Leases) {
-        let (table, fence) = (spec.name.queue_sql(), self.fence(leases));
-        self.part(
-            &format!("c{i}"),
-            &format!("select m.msg_id, m.read_ct from {table} m, {fence}"),
-        );
-        self.answer(Kind::Held, i, &format!("c{i}"));
+        };
+        self.part(&name, &body);
+        self.answer(Kind::Held, i, &name);
     }
 
     /// The fence: a lease is ours while the message was not read since. Every read counts, ours or anybody's.
@@ -389,10 +373,4 @@ fn returning(tables: &Tables) -> String {
         .map(|column| format!("m.{column}"))
         .collect();
     columns.join(", ")
-}
-
-/// pgmq's own functions take whole seconds.
-fn whole_seconds(duration: Duration) -> i32 {
-    let up = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
-    i32::try_from(up).unwrap_or(i32::MAX)
 }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rowcall_core::Payload;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
 use super::{
     database::Database,
     error::QueueError,
     name::{QueueName, QueueNameError},
+    place::Place,
+    project::QueueProject,
 };
 
 /// Messages of one [`QueueStore::send_batch`]; more are sent in several statements.
@@ -44,7 +46,7 @@ pub struct Queue {
 }
 
 /// A message as it is read.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     /// Its id in the queue.
     pub msg_id: i64,
@@ -55,8 +57,10 @@ pub struct Message {
     /// Until when it is invisible to others.
     pub vt: Timestamp,
     /// The message; `null` where a producer wrote SQL null.
+    #[serde(default = "Payload::null")]
     pub message: Payload,
     /// Its headers, from pgmq 1.5 on.
+    #[serde(default)]
     pub headers: Option<Payload>,
 }
 
@@ -82,22 +86,30 @@ pub struct Metrics {
 /// The queues of a database.
 #[derive(Clone, Debug)]
 pub struct QueueStore {
-    database: Database,
+    place: Place,
 }
 
 impl QueueStore {
     /// The queues of this database.
     pub fn new(database: Database) -> Self {
-        Self { database }
+        Self::at(Place::Database(database))
     }
 
-    /// Where they are.
-    pub fn database(&self) -> &Database {
-        &self.database
+    /// The queues of this project. What it does not offer over HTTP is an error: to drop, purge, measure or look without
+    /// reading needs the database.
+    pub fn of_project(project: QueueProject) -> Self {
+        Self::at(Place::Project(project))
+    }
+
+    pub(super) fn at(place: Place) -> Self {
+        Self { place }
     }
 
     /// Makes a queue; one that is there stays as it is.
     pub async fn create(&self, queue: &QueueName, kind: Kind) -> Result<(), QueueError> {
+        if let (Place::Project(project), Kind::Logged) = (&self.place, kind) {
+            return project.create(queue, None).await;
+        }
         let function = match kind {
             Kind::Logged => "create",
             Kind::Unlogged => "create_unlogged",
@@ -168,6 +180,9 @@ impl QueueStore {
         message: &Payload,
         delay: Duration,
     ) -> Result<i64, QueueError> {
+        if let Place::Project(project) = &self.place {
+            return project.send(queue, message, delay).await;
+        }
         let sql = "select * from pgmq.send($1::text, $2::text::jsonb, $3::int)";
         let rows = self
             .rows(
@@ -187,6 +202,9 @@ impl QueueStore {
         messages: &[Payload],
         delay: Duration,
     ) -> Result<Vec<i64>, QueueError> {
+        if let Place::Project(project) = &self.place {
+            return project.send_batch(queue, messages, delay).await;
+        }
         let sql = "select * from pgmq.send_batch($1::text, $2::text[]::jsonb[], $3::int)";
         let mut ids = Vec::with_capacity(messages.len());
         for part in messages.chunks(MAX_SEND_BATCH) {
@@ -212,6 +230,9 @@ impl QueueStore {
         visibility: Duration,
         limit: u32,
     ) -> Result<Vec<Message>, QueueError> {
+        if let Place::Project(project) = &self.place {
+            return project.read(queue, visibility, limit.min(MAX_READ)).await;
+        }
         let sql = "select m.msg_id, m.read_ct, m.enqueued_at, m.vt, m.message::text, (to_jsonb(m) -> 'headers')::text \
                    from pgmq.read($1::text, $2::int, $3::int) m order by m.msg_id";
         let limit = i32::try_from(limit.min(MAX_READ)).expect("the limit is small");
@@ -228,6 +249,9 @@ impl QueueStore {
 
     /// Shows up to `limit` messages, the oldest first, invisible ones included, and changes nothing.
     pub async fn peek(&self, queue: &QueueName, limit: u32) -> Result<Vec<Message>, QueueError> {
+        if let Place::Project(project) = &self.place {
+            return project.peek(queue, limit.min(MAX_READ)).await;
+        }
         let sql = format!(
             "select m.msg_id, m.read_ct, m.enqueued_at, m.vt, m.message::text, (to_jsonb(m) -> 'headers')::text \
              from {} m order by m.msg_id limit $1",
@@ -283,6 +307,9 @@ impl QueueStore {
 
     /// Moves a message to the archive; `false` when it was not in the queue.
     pub async fn archive(&self, queue: &QueueName, msg_id: i64) -> Result<bool, QueueError> {
+        if let Place::Project(project) = &self.place {
+            return project.archive(queue, msg_id).await;
+        }
         self.one(
             "archiving a message",
             queue,
@@ -294,6 +321,9 @@ impl QueueStore {
 
     /// Deletes a message; `false` when it was not in the queue.
     pub async fn delete(&self, queue: &QueueName, msg_id: i64) -> Result<bool, QueueError> {
+        if let Place::Project(project) = &self.place {
+            return project.delete(queue, msg_id).await;
+        }
         self.one(
             "deleting a message",
             queue,
@@ -338,7 +368,10 @@ impl QueueStore {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, QueueError> {
-        let client = self.database.get().await?;
+        let Place::Database(database) = &self.place else {
+            return Err(QueueError::NeedsDatabase { doing });
+        };
+        let client = database.get().await?;
         let statement = client.prepare_cached(sql).await.map_err(missing(doing))?;
         client
             .query(&statement, params)
@@ -358,7 +391,7 @@ fn missing(doing: &'static str) -> impl Fn(tokio_postgres::Error) -> QueueError 
 }
 
 /// pgmq counts in whole seconds.
-fn seconds(duration: Duration) -> i32 {
+pub(super) fn seconds(duration: Duration) -> i32 {
     let up = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     i32::try_from(up).unwrap_or(i32::MAX)
 }

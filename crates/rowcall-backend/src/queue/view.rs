@@ -10,13 +10,19 @@ use rowcall_core::{
 };
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{backend::QueueBackend, claim::key, error::QueueError, layout::Tables, store::payload};
+use super::{
+    backend::QueueBackend, claim::key, error::QueueError, layout::Tables, place::Place,
+    store::payload,
+};
 
 /// Whether a queue has visible messages, and when the next one becomes visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) queue: usize,
+    /// Where the place cannot tell, it may be.
     pub(super) ready: bool,
+    /// Whether the place can tell.
+    pub(super) known: bool,
     pub(super) next: Option<Duration>,
 }
 
@@ -56,21 +62,29 @@ impl QueueBackend {
         let next = seconds
             .map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX));
         let queue = usize::try_from(row.get::<_, i32>(0)).expect("our own number comes back");
-        let (ready, pause) = (row.get(1), self.pause_left(queue));
+        self.unless_paused(Due {
+            queue,
+            ready: row.get(1),
+            known: true,
+            next,
+        })
+    }
+
+    /// What is there has to wait for the end of a pause.
+    pub(super) fn unless_paused(&self, due: Due) -> Due {
+        let pause = self.pause_left(due.queue);
         if pause.is_zero() {
-            Due { queue, ready, next }
+            return due;
+        }
+        let next = if due.ready {
+            Some(pause)
         } else {
-            // What is there has to wait for the end of the pause.
-            let next = if ready {
-                Some(pause)
-            } else {
-                next.map(|next| next.max(pause))
-            };
-            Due {
-                queue,
-                ready: false,
-                next,
-            }
+            due.next.map(|next| next.max(pause))
+        };
+        Due {
+            ready: false,
+            next,
+            ..due
         }
     }
 
@@ -79,7 +93,11 @@ impl QueueBackend {
         if queues.is_empty() {
             return Ok(Vec::new());
         }
-        let client = self.inner.database.get().await?;
+        let database = match &self.inner.place {
+            Place::Database(database) => database,
+            Place::Project(project) => return self.due_in_project(project, queues).await,
+        };
+        let client = database.get().await?;
         let doing = QueueError::doing("looking what is due");
         let statement = client
             .prepare_cached(&self.due_sql(queues))
@@ -118,6 +136,10 @@ impl QueueBackend {
         queues: &[usize],
         page: &Page,
     ) -> Result<Vec<TaskView>, QueueError> {
+        let Place::Database(database) = &self.inner.place else {
+            // Over HTTP nobody lists messages.
+            return Ok(Vec::new());
+        };
         if queues.is_empty() || page.limit <= 0 {
             return Ok(Vec::new());
         }
@@ -160,7 +182,7 @@ impl QueueBackend {
         }
         let text =
             format!("{text} order by enqueued_at desc, name desc, msg_id desc limit $1 offset $2");
-        let client = self.inner.database.get().await?;
+        let client = database.get().await?;
         let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as _).collect();
         let rows = client
             .query(&text, &params)
@@ -177,9 +199,9 @@ impl QueueBackend {
     ) -> Result<Option<TaskView>, QueueError> {
         let layout = self.layout();
         let tables = &layout.tables[queue];
-        if !tables.queue {
+        let (Place::Database(database), true) = (&self.inner.place, tables.queue) else {
             return Ok(None);
-        }
+        };
         let mut text = self.select(queue, tables, "msg_id = $1");
         if tables.archive {
             let headers = if tables.headers {
@@ -194,7 +216,7 @@ impl QueueBackend {
                 self.specs()[queue].name.archive_sql()
             );
         }
-        let client = self.inner.database.get().await?;
+        let client = database.get().await?;
         let row = client
             .query_opt(&text, &[&id])
             .await

@@ -77,7 +77,8 @@ impl RestError {
         }
     }
 
-    fn code(&self) -> Option<&str> {
+    /// PostgREST's or PostgreSQL's code.
+    pub(crate) fn code(&self) -> Option<&str> {
         match self {
             Self::Refused { code, .. } => code.as_deref(),
             _ => None,
@@ -125,7 +126,7 @@ impl RestError {
             if *status == StatusCode::UNAUTHORIZED && code.as_deref() != Some("42501"))
     }
 
-    fn class(&self) -> ErrorClass {
+    pub(crate) fn class(&self) -> ErrorClass {
         match self {
             Self::Refused { status, code, .. } => match *status {
                 _ if code.as_deref() == Some("42501") => ErrorClass::Unauthorized,

@@ -20,8 +20,8 @@ mod config;
 mod coordinator;
 mod custom;
 mod driver;
-mod error;
-mod http;
+pub(crate) mod error;
+pub(crate) mod http;
 mod lease;
 mod maintain;
 mod memory;
@@ -31,7 +31,7 @@ mod presence;
 mod probe;
 mod publications;
 mod query;
-mod session;
+pub(crate) mod session;
 mod signals;
 mod table;
 mod wanted;
@@ -123,19 +123,7 @@ impl SupabaseBackend {
         config: SupabaseConfig,
         custom: Option<Custom>,
     ) -> Result<(Self, SupabaseDriver), SourceError> {
-        let bad_url = |reason: &dyn std::fmt::Display| {
-            let message = format!(
-                "the project URL {:?} cannot be used: {reason}; it looks like https://<project>.supabase.co",
-                config.url
-            );
-            SourceError::new(ErrorClass::Permanent, message)
-        };
-        let base = Url::parse(&config.url).map_err(|error| bad_url(&error))?;
-        if !["http", "https"].contains(&base.scheme()) || base.host_str().is_none() {
-            return Err(bad_url(
-                &"it must begin with http:// or https:// and name a host",
-            ));
-        }
+        let base = project_url(&config.url)?;
         let transport = Transport::new(base, config.key.clone(), config.request_timeout)
             .map_err(|error| error.during("set up the HTTP client"))?;
         let session = Session::new(
@@ -145,7 +133,7 @@ impl SupabaseBackend {
             config.keeper.clone(),
         );
         let mut realtime = Config::new(&config.url, config.key.clone())
-            .map_err(|error| bad_url(&error))?
+            .map_err(|error| bad_url(&config.url, &error))?
             .tokens(Arc::new(session.clone()));
         if let Some(timing) = &config.realtime.timing {
             realtime = realtime.timing(timing.clone());
@@ -201,6 +189,11 @@ impl SupabaseBackend {
         }
     }
 
+    /// The queues of the same project, in the name of the same user.
+    pub fn queues(&self) -> crate::queue::QueueProject {
+        crate::queue::QueueProject::over(self.0.rest.clone())
+    }
+
     /// Says how busy this machine is; the others hear of it when the limits of Realtime allow.
     pub fn set_load(&self, load: Load) {
         self.0.load.send_if_modified(|known| {
@@ -225,6 +218,23 @@ impl SupabaseBackend {
     pub fn age(&self, task: &rowcall_core::TaskRef, by: std::time::Duration) {
         self.0.memory.age(task, by);
     }
+}
+
+/// The URL of a project, as people write it.
+pub(crate) fn project_url(url: &str) -> Result<Url, SourceError> {
+    let base = Url::parse(url).map_err(|error| bad_url(url, &error))?;
+    if !["http", "https"].contains(&base.scheme()) || base.host_str().is_none() {
+        let reason = "it must begin with http:// or https:// and name a host";
+        return Err(bad_url(url, &reason));
+    }
+    Ok(base)
+}
+
+fn bad_url(url: &str, reason: &dyn std::fmt::Display) -> SourceError {
+    let message = format!(
+        "the project URL {url:?} cannot be used: {reason}; it looks like https://<project>.supabase.co"
+    );
+    SourceError::new(ErrorClass::Permanent, message)
 }
 
 impl Inner {

@@ -16,6 +16,7 @@ mod login;
 mod machines;
 mod permissions;
 mod queue;
+mod serve;
 pub(crate) mod setup;
 mod stack;
 mod tables;

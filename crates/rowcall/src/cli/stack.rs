@@ -15,7 +15,7 @@ use rowcall_stack::{
 };
 use serde_json::json;
 
-use super::{Context, connect, up::Stop};
+use super::{Context, connect, serve::Stop};
 use crate::{
     daemon::{STACK_PORTS_TRIED, mask_url},
     exit::{Exit, UserError},

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use rowcall_core::MachineId;
 use rowcall_stack::cluster::Events;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::Context;
+use super::{
+    Context,
+    serve::{Stop, run_until},
+};
 use crate::{
     config::Provider,
     daemon::{Addresses, Daemon, mask_url},
@@ -89,66 +91,6 @@ impl Up {
         config.api.policy = self.approve.clone().or_else(|| config.api.policy.take());
         config.machine.id = self.machine_id.clone().or_else(|| config.machine.id.take());
     }
-}
-
-/// The signals that stop a daemon; listened to before anything is started.
-pub(super) struct Stop {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    /// The next signal. Cancel-safe.
-    pub(super) async fn signaled(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// Runs until a signal, or until something fails for good. The first signal stops softly, the second one hard.
-pub(super) async fn run_until(daemon: Daemon, mut stop: Stop) -> anyhow::Result<Exit> {
-    let failure = tokio::select! {
-        () = stop.signaled() => None,
-        failure = daemon.failed() => Some(failure),
-    };
-    match &failure {
-        None => tracing::info!("stopping: running agents may finish; signal again to stop at once"),
-        Some(Some(error)) => tracing::error!(%error, "PostgreSQL has failed: stopping"),
-        Some(None) => tracing::error!("the engine has stopped by itself: stopping"),
-    }
-    let engine = daemon.engine().clone();
-    let stopping = daemon.stop();
-    tokio::pin!(stopping);
-    let summary = tokio::select! {
-        summary = &mut stopping => summary,
-        () = stop.signaled() => {
-            tracing::warn!("stopping at once");
-            engine.abort();
-            stopping.await
-        }
-    }?;
-    let counters = summary.counters;
-    tracing::info!(
-        completed = counters.completed,
-        failed = counters.failed,
-        released = counters.released,
-        abandoned = summary.abandoned,
-        "stopped"
-    );
-    Ok(if failure.is_some() {
-        Exit::Failure
-    } else {
-        Exit::Success
-    })
 }
 
 /// Says where everything is. Keys and passwords are shown where they are asked for, not in a log.

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Args;
 use rowcall_backend::queue::Finish;
 
-use super::{Context, up::Stop};
+use super::{
+    Context,
+    serve::{Stop, run_until},
+};
 use crate::{
     api::METRICS_PATH,
     config::{RunKind, Span, WakeBy, WorkerQueue},
@@ -20,7 +23,8 @@ use crate::{
 Example: rowcall worker --queue incoming-messages --queue emails -- python3 worker.py
 
 Without --queue, all of [worker.queues] in the configuration are read; with it, only those named. What stands there about a
-queue counts, and the options here go above it. AIMQ's environment variables are honoured (SUPABASE_URL, DATABASE_URL, …).")]
+queue counts, and the options here go above it. AIMQ's environment variables are honoured (SUPABASE_URL, DATABASE_URL, …); without
+a database, SUPABASE_URL and SUPABASE_KEY are enough.")]
 pub struct Worker {
     /// Read this queue; may be repeated
     #[arg(long = "queue", short = 'Q', value_name = "NAME")]
@@ -82,7 +86,7 @@ impl Worker {
     pub(super) async fn run(self, mut context: Context) -> anyhow::Result<Exit> {
         context.use_aimq_database();
         self.configure(&mut context)?;
-        let mut stop = Stop::new()?;
+        let stop = Stop::new()?;
         let daemon = WorkerDaemon::start(&context.config).await?;
         let queues: Vec<&str> = context
             .config
@@ -101,35 +105,7 @@ impl Worker {
                 "  numbers for Prometheus: http://{address}{METRICS_PATH}"
             ));
         }
-        let failed = tokio::select! {
-            () = stop.signaled() => false,
-            () = daemon.failed() => true,
-        };
-        if failed {
-            tracing::error!("the engine has stopped by itself: stopping");
-        } else {
-            tracing::info!("stopping: messages in work may finish; signal again to stop at once");
-        }
-        let engine = daemon.engine().clone();
-        let stopping = daemon.stop();
-        tokio::pin!(stopping);
-        let summary = tokio::select! {
-            summary = &mut stopping => summary,
-            () = stop.signaled() => {
-                tracing::warn!("stopping at once");
-                engine.abort();
-                stopping.await
-            }
-        }?;
-        let counters = summary.counters;
-        tracing::info!(
-            completed = counters.completed,
-            failed = counters.failed,
-            released = counters.released,
-            abandoned = summary.abandoned,
-            "stopped"
-        );
-        Ok(if failed { Exit::Failure } else { Exit::Success })
+        run_until(daemon, stop).await
     }
 
     /// Puts the options above the configuration.

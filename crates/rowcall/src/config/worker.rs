@@ -6,7 +6,10 @@ use rowcall_backend::queue::{
     DEFAULT_MAX_ATTEMPTS, DEFAULT_PAUSE, DEFAULT_VISIBILITY, Finish, QueueName, ReadOrder,
     presence::{DEFAULT_CHANNEL, DEFAULT_EVENT},
 };
-use rowcall_core::agent::DEFAULT_AGENT_TIMEOUT;
+use rowcall_core::{
+    agent::DEFAULT_AGENT_TIMEOUT,
+    overrides::{MAX_TEMPERATURE, OverrideRules},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Span};
@@ -90,7 +93,8 @@ impl Default for Worker {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerRealtime {
-    /// The project (`SUPABASE_URL`). Realtime is used when this and the key are there.
+    /// The project (`SUPABASE_URL`). Realtime is used when this and the key are there; `rowcall worker` without a database also
+    /// reads its queues there.
     pub url: String,
     /// The project's key (`SUPABASE_KEY`).
     pub key: String,
@@ -148,6 +152,8 @@ pub struct WorkerQueue {
     pub priority: i32,
     /// Messages of this queue in work at a time.
     pub concurrency: Option<u32>,
+    /// What jobs may say about the agent that handles them. Without it nothing is checked, and the handler sees the job alone.
+    pub overrides: Option<OverrideRules>,
 }
 
 impl Default for WorkerQueue {
@@ -168,6 +174,7 @@ impl Default for WorkerQueue {
             order: ReadOrder::Oldest,
             priority: 0,
             concurrency: None,
+            overrides: None,
         }
     }
 }
@@ -219,6 +226,23 @@ impl Worker {
                         queue.timeout
                     ),
                 );
+            }
+            if let Some(rules) = &queue.overrides {
+                if !(0.0..=MAX_TEMPERATURE).contains(&rules.temperature) {
+                    return invalid(
+                        key("overrides.temperature"),
+                        format!("use 0 to {MAX_TEMPERATURE}"),
+                    );
+                }
+                if let Some(llm) = &rules.llm
+                    && !rules.allowed_llms.is_empty()
+                    && !rules.allowed_llms.contains(llm)
+                {
+                    return invalid(
+                        key("overrides.llm"),
+                        format!("{llm:?} is not among `allowed_llms`"),
+                    );
+                }
             }
             if queue.concurrency == Some(0) {
                 return invalid(key("concurrency"), "use 1 or more".into());

@@ -10,11 +10,21 @@ use std::{
 use anyhow::{Context as _, bail};
 use rowcall_core::MachineId;
 
+use crate::config::Config;
+
 /// The file that keeps the id.
 const FILE: &str = "machine-id";
 
 /// Characters of the host name that go into an id, for people who read `locked_by`.
 const MAX_HOST_CHARS: usize = 24;
+
+/// The configured id, or the one kept in the data directory.
+pub(super) fn named(config: &Config, data_dir: &Path) -> anyhow::Result<MachineId> {
+    match &config.machine.id {
+        Some(id) => Ok(id.clone()),
+        None => machine_id(data_dir),
+    }
+}
 
 /// The id kept in the data directory, made at first: the host's name and eight random hexadecimal digits.
 pub fn machine_id(data_dir: &Path) -> anyhow::Result<MachineId> {

@@ -4,6 +4,7 @@ mod agents;
 mod apps;
 mod backend;
 mod database;
+mod engine;
 mod http_agent;
 mod machine;
 mod mask;
@@ -23,7 +24,8 @@ pub use machine::{host_name, machine_id};
 pub use mask::mask_url;
 pub use project::{Project, is_service_key, session_text, wanted};
 pub use queue::{
-    JobState, QueueBoard, QueueState, Seen, Snapshot, WORKER_APP, WorkerDaemon, WorkerState,
+    JobState, QueueBoard, QueuePlace, QueueState, Seen, Snapshot, WORKER_APP, WorkerDaemon,
+    WorkerState,
 };
 use rowcall_core::MachineId;
 use rowcall_engine::{EngineError, EngineHandle, StopSummary};

@@ -2,16 +2,12 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use rowcall_backend::{
     migrate::{self, MigrateOptions},
     postgres::{PostgresBackend, PostgresConfig},
     supabase::SupabaseDriver,
 };
-use rowcall_core::{
-    Clock, IdSource, MachineId,
-    ports::{AgentRunner, ClaimRules},
-};
+use rowcall_core::{Clock, IdSource, MachineId, ports::ClaimRules};
 use rowcall_engine::{
     Engine, EngineOptions, PollOptions, Source,
     store::{Store, StoreOptions, StoreWriter},
@@ -28,7 +24,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Addresses, Backend, Daemon, Database, Project, QueueBoard, RunFile, STORE_FILE, StackAddress,
-    agents, apps, database, machine_id, project::warn_of_modes, queue::Queues, wanted,
+    apps, database,
+    engine::{self, EngineParts},
+    machine::named,
+    project::warn_of_modes,
+    queue::{Origin, Queues},
+    wanted,
 };
 use crate::{
     api::{self, Api, Policy},
@@ -114,12 +115,15 @@ impl Daemon {
                 own_key: secret(&project.key),
             }),
         };
+        let origin = match &config.database.url {
+            Some(url) => Origin::Database(url),
+            None => Origin::Project(backend.queues()),
+        };
         let backend = Backend::project(backend, kind, &wanted);
-        // Messages are read from the database itself.
         let queues = Queues::open(
             config,
             addresses.machine.as_str(),
-            config.database.url.as_deref(),
+            origin,
             addresses.stack.as_ref(),
         )
         .await?;
@@ -170,7 +174,7 @@ impl Daemon {
         let queues = Queues::open(
             config,
             addresses.machine.as_str(),
-            Some(database_url),
+            Origin::Database(database_url),
             addresses.stack.as_ref(),
         );
         let wired = queues.await.and_then(|queues| {
@@ -224,29 +228,20 @@ fn wire(
     api_port: u16,
     queues: Option<&Queues>,
 ) -> anyhow::Result<Wired> {
-    let runners = agents::runners(addresses, store).context("cannot prepare the agents' guard")?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let writer = Arc::new(StoreWriter::start(store, Arc::clone(&clock))?);
+    let EngineParts {
+        builder,
+        runners,
+        writer,
+    } = engine::prepare(addresses, store, options(config, own), queues)?;
     let (coordinator, signals) = backend.ports();
     let name = if config.backend.is_project() {
         "project"
     } else {
         "database"
     };
-    let runner = Arc::clone(&runners) as Arc<dyn AgentRunner>;
-    let runner = match queues {
-        Some(queues) => queues.announcing(runner),
-        None => runner,
-    };
     let mut apps = apps::load(store)?;
     apps.extend(queues.map(|queues| queues.app().clone()));
-    let mut builder = Engine::builder()
-        .machine(addresses.machine.clone())
-        .clock(clock)
-        .ids(Arc::new(RandomIds))
-        .runner(runner)
-        .store(Arc::clone(&writer) as _)
-        .options(options(config, own))
+    let mut builder = builder
         .source(Source::new(name, coordinator, signals))
         .apps(apps);
     if let Some(queues) = queues {
@@ -371,14 +366,6 @@ impl Parts {
 struct Held {
     database: Option<Database>,
     lock: Option<DataDirLock>,
-}
-
-/// Who this machine is.
-fn named(config: &Config, data_dir: &std::path::Path) -> anyhow::Result<MachineId> {
-    match &config.machine.id {
-        Some(id) => Ok(id.clone()),
-        None => machine_id(data_dir),
-    }
 }
 
 /// Whether no other machine can take this one's failed tasks.

@@ -87,6 +87,7 @@ pub const ALL: &[Page] = pages![
     "queue-missing",
     "queue-name",
     "queue-pgmq",
+    "queue-project",
     "secret-file",
     "secret-keyring",
     "setup-locked",

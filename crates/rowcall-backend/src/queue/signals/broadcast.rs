@@ -132,6 +132,8 @@ impl Watching {
         );
         if wake.visible_in().is_zero() {
             self.dirty(queue).await?;
+        } else {
+            self.backend.note_return(queue, wake.visible_in());
         }
         Ok(())
     }
@@ -162,7 +164,7 @@ impl Watching {
             Vec::new()
         });
         let looked = Looked {
-            ready: due.iter().any(|due| due.ready),
+            ready: due.iter().any(|due| due.ready && due.known),
             next: due.iter().filter_map(|due| due.next).min(),
             // Broadcasts have no gate of ours to arm and no transactions to wait for: the sender's gate is on the clock.
             xmin: 0,
@@ -177,11 +179,13 @@ impl Watching {
     }
 
     /// What is left without a channel.
-    async fn poll_for_ever(&mut self) -> Result<(), Unwanted> {
+    pub(super) async fn poll_for_ever(&mut self) -> Result<(), Unwanted> {
         let start = Instant::now();
         let mut watch = Watch::new(self.rhythm(), false, Duration::ZERO);
         loop {
             tokio::select! {
+                // Nobody can be told, but there is a new time to look at.
+                _ = self.backend.changed() => watch.changed(start.elapsed()),
                 () = self.signals.closed() => return Err(Unwanted),
                 () = sleep_until(start + watch.next()) => {
                     self.look(&mut watch, start).await?;

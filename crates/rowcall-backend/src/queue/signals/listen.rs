@@ -77,7 +77,7 @@ impl Listener {
         backend: &QueueBackend,
         worker: Option<&str>,
     ) -> Result<Self, QueueError> {
-        let (client, connection) = backend.inner.database.connect().await?;
+        let (client, connection) = backend.inner.place.database("listening")?.connect().await?;
         let marks = Arc::new(Mutex::new(Marks::default()));
         let arrived = Arc::new(Notify::new());
         let own = Arc::new(AtomicI32::new(0));
@@ -152,7 +152,7 @@ impl Listener {
     /// Whether notifications of other connections arrive here: through some poolers they do not.
     pub(super) async fn probe(&self, backend: &QueueBackend) -> Result<bool, QueueError> {
         let before = self.marks.lock().probes;
-        let client = backend.inner.database.get().await?;
+        let client = backend.inner.place.database("listening")?.get().await?;
         client
             .execute("select pg_notify($1::text, 'probe')", &[&CHANNEL])
             .await

@@ -176,6 +176,11 @@ impl Watching {
             drop(self.watch_channel(&client, &broadcast).await);
             return;
         }
+        if !self.backend.in_database() {
+            // A project without a channel: its clock is all it has.
+            drop(self.poll_for_ever().await);
+            return;
+        }
         let meters = ChannelMeters::of("database");
         let name = self
             .presence
@@ -307,10 +312,11 @@ impl Watching {
     fn news(&self, queue: usize, due: &[Due]) -> serde_json::Value {
         let visible_in = match due.iter().find(|due| due.queue == queue) {
             Some(Due {
-                ready: false,
+                ready,
+                known,
                 next: Some(next),
                 ..
-            }) => next.as_secs_f64(),
+            }) if !(*ready && *known) => next.as_secs_f64(),
             _ => 0.0,
         };
         serde_json::json!({ "queue": self.backend.specs()[queue].name, "visible_in": visible_in })

@@ -16,6 +16,8 @@ use crate::queue::{
     database::Database,
     error::QueueError,
     name::{QueueName, QueueNameError},
+    place::Place,
+    project::QueueProject,
     realtime::Broadcast,
     signals::SignalOptions,
     spec::QueueSpec,
@@ -188,6 +190,16 @@ impl WorkerBuilder {
 
     /// The same on a database that is already there.
     pub async fn open(self, database: Database) -> Result<Worker, QueueError> {
+        self.at(Place::Database(database)).await
+    }
+
+    /// The same in a Supabase project, with nothing but its URL and a key. Without our functions there, leases are not renewed:
+    /// a handler must end within its queue's time-out.
+    pub async fn open_project(self, project: QueueProject) -> Result<Worker, QueueError> {
+        self.at(Place::Project(project)).await
+    }
+
+    async fn at(self, place: Place) -> Result<Worker, QueueError> {
         if let Some(error) = self.invalid {
             return Err(error.into());
         }
@@ -195,7 +207,7 @@ impl WorkerBuilder {
         let (specs, handlers): (Vec<_>, Vec<_>) = self.queues.into_iter().unzip();
         let tables = specs.iter().map(|spec| spec.name.table());
         let handlers: HashMap<_, _> = tables.zip(handlers).collect();
-        let backend = QueueBackend::open(database, specs, self.options).await?;
+        let backend = QueueBackend::at(place, specs, self.options).await?;
         Ok(Worker {
             backend,
             machine,

@@ -17,7 +17,7 @@ use rowcall_core::{
 };
 use tokio::{
     task::{AbortHandle, Id, JoinError, JoinSet},
-    time::{Instant, MissedTickBehavior, interval_at, timeout_at},
+    time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,10 @@ const AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// So often other tasks get their turn before a round trip.
 const GATHER: usize = 3;
+
+/// Why a handler was stopped.
+const TOO_LONG: &str = "it ran for as long as the visibility time-out, which the project cannot prolong: raise the time-out, \
+                        or install rowcall's functions there (rowcall queue migration)";
 
 /// A handler at work.
 struct Running {
@@ -185,7 +189,15 @@ impl Loop<'_> {
             seen.begin(lease.key());
         }
         self.worker.backend.started(&task.task);
-        let handle = self.tasks.spawn(async move { handler(queue, task).await });
+        let limit = self.worker.backend.attempt_limit(table);
+        let handle = self.tasks.spawn(async move {
+            match limit {
+                Some(limit) => timeout(limit, handler(queue, task))
+                    .await
+                    .unwrap_or_else(|_| Err(JobError::from(TOO_LONG))),
+                None => handler(queue, task).await,
+            }
+        });
         self.running.insert(handle.id(), Running { lease, handle });
     }
 

@@ -10,6 +10,7 @@ mod data_api;
 mod install;
 mod look;
 mod order;
+mod project;
 mod retry;
 mod settle;
 mod stack;

@@ -26,7 +26,7 @@ use super::{PATIENCE, backend, claim, database, name, store};
 use crate::supabase::project::{RandomIds, SystemClock};
 
 /// Fallbacks so rare that a test which needs them fails.
-const RARE: SignalOptions = SignalOptions {
+pub(super) const RARE: SignalOptions = SignalOptions {
     listen: true,
     idle: Duration::from_mins(10),
     poll: Duration::from_mins(10),
@@ -36,20 +36,30 @@ const RARE: SignalOptions = SignalOptions {
 
 /// A project with queues.
 pub(super) struct Project {
-    stack: Stack,
-    keys: Keys,
+    pub(super) stack: Stack,
+    pub(super) keys: Keys,
     pub(super) db: TestDb,
 }
 
 impl Project {
     pub(super) async fn start() -> Self {
-        let db = database("1.5.1").await;
+        Self::start_with("1.5.1", "", |_| {}).await
+    }
+
+    /// A project with this pgmq, changed by a statement, and a stack that is changed before it starts.
+    pub(super) async fn start_with(
+        version: &'static str,
+        sql: &str,
+        change: impl FnOnce(&mut StackConfig),
+    ) -> Self {
+        let db = database(version).await;
         let client = db.connect().await;
         bootstrap::apply(&client).await.expect("the roles are made");
         client
             .batch_execute(include_str!("../../../sql/queue/public_grants.sql"))
             .await
             .unwrap();
+        client.batch_execute(sql).await.unwrap();
         let keys = Keys::generate(SystemClock.now());
         let mut config = StackConfig::new(db.url(), keys.clone(), Arc::new(SystemClock));
         config.bind = loopback(0);
@@ -59,12 +69,13 @@ impl Project {
             slot: Some(Slot::Temporary),
             private_only: false,
         });
+        change(&mut config);
         let stack = Stack::start(config).await.expect("the stack starts");
         Self { stack, keys, db }
     }
 
     /// A Realtime client whose driver runs for the rest of the test.
-    fn realtime(&self) -> Client {
+    pub(super) fn realtime(&self) -> Client {
         self.realtime_as(self.keys.service_role_key())
     }
 
@@ -94,7 +105,7 @@ impl Project {
     }
 
     /// Calls a function through the Data API, as supabase-js does.
-    async fn rpc(
+    pub(super) async fn rpc(
         &self,
         function: &str,
         body: serde_json::Value,
@@ -116,14 +127,14 @@ impl Project {
     }
 }
 
-async fn next(signals: &mut BoxStream<'static, Signal>) -> Signal {
+pub(super) async fn next(signals: &mut BoxStream<'static, Signal>) -> Signal {
     timeout(PATIENCE, signals.next())
         .await
         .expect("a signal in time")
         .expect("it goes on")
 }
 
-async fn dirty(signals: &mut BoxStream<'static, Signal>) -> String {
+pub(super) async fn dirty(signals: &mut BoxStream<'static, Signal>) -> String {
     loop {
         match next(signals).await {
             Signal::Dirty { table, .. } => return table.name().to_owned(),

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::{
     Context,
-    up::{Stop, run_until},
+    serve::{Stop, run_until},
 };
 use crate::{
     api,

@@ -1,7 +1,11 @@
 //! `rowcall queue`
 
+mod chat;
+mod init;
 mod migration;
+mod project;
 mod realtime;
+mod schema;
 mod watch;
 
 use std::time::Duration;
@@ -12,10 +16,17 @@ use rowcall_backend::queue::{
 };
 use rowcall_core::Payload;
 
-use self::migration::Folder;
-use self::realtime::{Channel, Realtime};
+use self::{
+    chat::Chat,
+    init::Init,
+    migration::Folder,
+    realtime::{Channel, Realtime},
+    schema::Schema,
+};
 use super::Context;
 use crate::{
+    config::Config,
+    daemon::QueuePlace,
     exit::{Exit, UserError},
     output,
 };
@@ -104,6 +115,13 @@ pub enum Queue {
     /// Switch the broadcasts of queues, and see how they stand
     #[command(subcommand)]
     Realtime(Realtime),
+    /// Send messages to a queue and print what comes back on another
+    Chat(Chat),
+    /// Start a folder for a worker; files that are there stay as they are
+    Init(Init),
+    /// Expose queues in the Data API of a local Supabase project, or hide them
+    #[command(subcommand)]
+    Schema(Schema),
     /// Write the migration file that installs pgmq and the wake-ups
     Migration {
         /// Where to
@@ -118,6 +136,8 @@ impl Queue {
         match self {
             Self::Migration { folder } => return migration::setup(&folder),
             Self::Watch(watch) => return watch.run(&context).await,
+            Self::Init(init) => return init.run(),
+            Self::Schema(schema) => return schema.run(),
             Self::Create {
                 name,
                 no_realtime,
@@ -141,16 +161,66 @@ impl Queue {
             }
             _ => {}
         }
-        let config = context.config.clone();
-        context
-            .with_database(async |url| {
-                let database = Database::new(url, CONNECTIONS).map_err(user)?;
-                self.on(&config, database).await
-            })
-            .await
+        let place = QueuePlace::of(&context.config).await?;
+        // Ctrl-C must not leave a server without its command.
+        let done = tokio::select! {
+            done = self.at(&context.config, &place) => done,
+            signal = tokio::signal::ctrl_c() => {
+                Err(signal.err().map_or_else(|| anyhow::anyhow!("interrupted"), anyhow::Error::from))
+            }
+        };
+        place.close().await;
+        done
     }
 
-    async fn on(self, config: &crate::config::Config, database: Database) -> anyhow::Result<Exit> {
+    async fn at(self, config: &Config, place: &QueuePlace) -> anyhow::Result<Exit> {
+        match (self, place) {
+            (Self::Chat(chat), place) => {
+                let store = match place {
+                    QueuePlace::Database(database) => {
+                        let database = Database::new(&database.url, CONNECTIONS).map_err(user)?;
+                        QueueStore::new(database)
+                    }
+                    QueuePlace::Project(project, _) => QueueStore::of_project(project.clone()),
+                };
+                chat.run(config, place, store).await
+            }
+            (command, QueuePlace::Database(database)) => {
+                let database = Database::new(&database.url, CONNECTIONS).map_err(user)?;
+                command.in_database(config, database).await
+            }
+            (Self::List { json }, QueuePlace::Project(project, _)) => {
+                project::list(project, json).await
+            }
+            (Self::Realtime(realtime), QueuePlace::Project(project, _)) => {
+                project::realtime(project, config, realtime).await
+            }
+            (
+                Self::Create {
+                    name,
+                    unlogged: false,
+                    partitioned: false,
+                    no_realtime,
+                    channel,
+                    ..
+                },
+                QueuePlace::Project(project, _),
+            ) => {
+                let broadcast = (!no_realtime).then(|| channel.broadcast(config));
+                project::create(project, &name, broadcast.as_ref()).await
+            }
+            (Self::Create { .. }, QueuePlace::Project(..)) => {
+                Err(user(QueueError::NeedsDatabase {
+                    doing: "creating a queue of another kind",
+                }))
+            }
+            (command, QueuePlace::Project(project, _)) => {
+                command.on(&QueueStore::of_project(project.clone())).await
+            }
+        }
+    }
+
+    async fn in_database(self, config: &Config, database: Database) -> anyhow::Result<Exit> {
         let store = QueueStore::new(database.clone());
         match self {
             Self::Create {
@@ -184,9 +254,18 @@ impl Queue {
                     "{name} is there, with wake-ups by the database and on the channel {}",
                     broadcast.channel
                 ));
+                Ok(Exit::Success)
             }
-            Self::List { json } => return list(&store, json).await,
-            Self::Drop { name, force } => return drop_queue(&store, &name, force).await,
+            Self::Realtime(realtime) => realtime.run(config, &database, &store).await,
+            command => command.on(&store).await,
+        }
+    }
+
+    /// What is the same wherever the queues are.
+    async fn on(self, store: &QueueStore) -> anyhow::Result<Exit> {
+        match self {
+            Self::List { json } => return list(store, json).await,
+            Self::Drop { name, force } => return drop_queue(store, &name, force).await,
             Self::Purge { name } => {
                 let gone = store.purge(&name).await.map_err(user)?;
                 output::note(format_args!("deleted {gone} messages of {name}"));
@@ -223,8 +302,13 @@ impl Queue {
                 };
                 metrics(&all, json)?;
             }
-            Self::Realtime(realtime) => return realtime.run(config, &database, &store).await,
-            Self::Migration { .. } | Self::Watch(_) => unreachable!("done before"),
+            Self::Create { .. }
+            | Self::Realtime(_)
+            | Self::Chat(_)
+            | Self::Init(_)
+            | Self::Schema(_)
+            | Self::Watch(_)
+            | Self::Migration { .. } => unreachable!("done before"),
         }
         Ok(Exit::Success)
     }
@@ -238,6 +322,9 @@ fn user(error: QueueError) -> anyhow::Error {
             Exit::NotFound,
             "`rowcall queue create NAME` installs it with the first queue",
         ),
+        QueueError::NeedsDatabase { .. } => {
+            (Exit::Usage, "a project's URL and key alone do not allow it")
+        }
         QueueError::Name(_) => (Exit::Usage, "letters, digits, - and _ are always fine"),
         _ => (Exit::Database, "`rowcall doctor` looks closer"),
     };

@@ -167,6 +167,11 @@ impl Realtime {
 }
 
 impl Which {
+    /// The names, unless it is all.
+    pub(super) fn named(self) -> Option<Vec<QueueName>> {
+        (!self.all).then_some(self.names)
+    }
+
     async fn of(self, store: &QueueStore) -> anyhow::Result<Vec<QueueName>> {
         if !self.all {
             return Ok(self.names);

@@ -2,8 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use anyhow::Context as _;
-use rowcall_core::{Clock, MachineId};
+use rowcall_core::MachineId;
 use rowcall_engine::{
     Engine, EngineError, EngineHandle, EngineOptions, PollOptions, StopSummary,
     store::{Store, StoreOptions, StoreWriter},
@@ -13,13 +12,16 @@ use rowcall_supervisor::Runners;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Queues, WORKER_APP};
+use super::{Origin, QueuePlace, Queues, WORKER_APP};
 use crate::{
     api,
     config::Config,
-    daemon::{Addresses, Database, STORE_FILE, agents, database, machine_id},
+    daemon::{
+        Addresses, STORE_FILE, database,
+        engine::{self, EngineParts},
+        machine::named,
+    },
     exit::{Exit, UserError},
-    system::{RandomIds, SystemClock},
 };
 
 /// Where workers keep their state, below the data directory.
@@ -31,7 +33,7 @@ pub struct WorkerDaemon {
     running: JoinHandle<Result<StopSummary, EngineError>>,
     runners: Arc<Runners>,
     store: Arc<StoreWriter>,
-    database: Database,
+    place: QueuePlace,
     background: CancellationToken,
     tasks: TaskTracker,
     machine: MachineId,
@@ -48,7 +50,7 @@ impl std::fmt::Debug for WorkerDaemon {
 }
 
 impl WorkerDaemon {
-    /// Starts it on the configured database, or on that of the daemon that runs here. Workers on one data directory need
+    /// Starts it where the configuration says that the queues are. Workers on one data directory need
     /// different names.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         crate::prometheus::install();
@@ -64,17 +66,14 @@ impl WorkerDaemon {
             }
         })?;
         let dir = lock.data_dir().to_path_buf();
-        let machine = match &config.machine.id {
-            Some(id) => id.clone(),
-            None => machine_id(&dir)?,
-        };
+        let machine = named(config, &dir)?;
         let metrics = listen(config.worker.metrics).await?;
-        let database = Database::for_command(config).await?;
-        let started = Self::on(config, &dir, &machine, &database).await;
+        let place = QueuePlace::of(config).await?;
+        let started = Self::on(config, &dir, &machine, &place).await;
         let (engine, runners, store, mut queues) = match started {
             Ok(started) => started,
             Err(error) => {
-                database.close().await;
+                place.close().await;
                 return Err(error);
             }
         };
@@ -92,7 +91,7 @@ impl WorkerDaemon {
             engine: handle,
             runners,
             store,
-            database,
+            place,
             background,
             tasks,
             machine,
@@ -105,9 +104,18 @@ impl WorkerDaemon {
         config: &Config,
         dir: &std::path::Path,
         machine: &MachineId,
-        database: &Database,
+        place: &QueuePlace,
     ) -> anyhow::Result<(Engine, Arc<Runners>, Arc<StoreWriter>, Queues)> {
-        let queues = Queues::open(config, machine.as_str(), Some(&database.url), None)
+        let (database_url, origin, project) = match place {
+            QueuePlace::Database(database) => {
+                let url = database.url.as_str();
+                (Some(url.to_owned()), Origin::Database(url), None)
+            }
+            QueuePlace::Project(queues, address) => {
+                (None, Origin::Project(queues.clone()), Some(address))
+            }
+        };
+        let queues = Queues::open(config, machine.as_str(), origin, project)
             .await?
             .ok_or_else(|| {
                 UserError::new(Exit::Usage, "no queue is named")
@@ -117,22 +125,17 @@ impl WorkerDaemon {
         let addresses = Addresses {
             machine: machine.clone(),
             data_dir: dir.to_path_buf(),
-            database_url: Some(database.url.clone()),
+            database_url,
             // Where agents of queues find the local API, if a daemon runs here too.
             api_url: format!("http://localhost:{}", config.api.port),
             stack: None,
         };
-        let runners =
-            agents::runners(&addresses, &store).context("cannot prepare the agents' guard")?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let writer = Arc::new(StoreWriter::start(&store, Arc::clone(&clock))?);
-        let engine = Engine::builder()
-            .machine(machine.clone())
-            .clock(clock)
-            .ids(Arc::new(RandomIds))
-            .runner(queues.announcing(Arc::clone(&runners) as _))
-            .store(Arc::clone(&writer) as _)
-            .options(options(config))
+        let EngineParts {
+            builder,
+            runners,
+            writer,
+        } = engine::prepare(&addresses, &store, options(config), Some(&queues))?;
+        let engine = builder
             .source(queues.source())
             .apps(vec![queues.app().clone()])
             .build()?;
@@ -169,7 +172,7 @@ impl WorkerDaemon {
         self.tasks.wait().await;
         // Dropping the last of them waits for its thread.
         tokio::task::spawn_blocking(move || drop(self.store)).await?;
-        self.database.close().await;
+        self.place.close().await;
         Ok(ended??)
     }
 }

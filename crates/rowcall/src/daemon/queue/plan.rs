@@ -22,13 +22,17 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn of(worker: &Worker) -> anyhow::Result<Self> {
+    /// `renews` says whether leases are renewed; otherwise an attempt must end within its message's time-out.
+    pub(super) fn of(worker: &Worker, renews: bool) -> anyhow::Result<Self> {
         let mut specs = Vec::new();
         let mut agents: Vec<AgentSpec> = Vec::new();
         let mut handlers = Vec::new();
         for (name, queue) in &worker.queues {
             let spec = spec(worker, name, queue)?;
-            let wanted = agent(worker, name, queue)?;
+            let mut wanted = agent(worker, name, queue)?;
+            if !renews {
+                bound(&mut wanted, &spec);
+            }
             // Queues with the same program share it: one warm worker, not one for each.
             let same = agents
                 .iter()
@@ -142,6 +146,23 @@ fn agent(worker: &Worker, name: &str, queue: &WorkerQueue) -> anyhow::Result<Age
         kind,
         timeout: queue.time_limit.0.max(Duration::from_secs(1)),
     })
+}
+
+/// Ends attempts before their message comes back, and says what else a project without our functions cannot do.
+fn bound(agent: &mut AgentSpec, spec: &QueueSpec) {
+    let Some(limit) = spec.attempt_limit() else {
+        return;
+    };
+    let queue = &spec.name;
+    agent.timeout = agent.timeout.min(limit.max(Duration::from_secs(1)));
+    tracing::warn!(
+        %queue, time_limit = ?agent.timeout,
+        "the project lacks rowcall's functions: leases are not renewed, so an attempt may take no longer than the time-out. Run \
+         what `rowcall queue migration` writes in its SQL editor, or raise `timeout`"
+    );
+    if matches!(spec.retry, RetryDelay::After(_)) {
+        tracing::warn!(%queue, "for the same reason failed messages come back when their time-out runs out, not after `retry_after`");
+    }
 }
 
 /// Programs are named as on a command line: from where rowcall was started.

@@ -1,7 +1,8 @@
 //! Before the first read: pgmq, the queues and their wake-ups.
 
 use rowcall_backend::queue::{
-    Broadcast, Database, Install, Kind, QueueError, QueueName, QueueStore, WakeStatus,
+    Broadcast, Database, Install, Kind, QueueError, QueueName, QueueProject, QueueStore,
+    WakeStatus,
     install::{self, Origin},
 };
 
@@ -48,12 +49,47 @@ pub(super) async fn prepare(
     Ok(())
 }
 
+/// Makes the plan's queues in a project, with broadcasts. What the key may not do, or the project does not offer, somebody else
+/// has to do: queues that are missing count as empty.
+pub(super) async fn prepare_project(
+    project: &QueueProject,
+    plan: &Plan,
+    broadcast: Option<&Broadcast>,
+) {
+    let listed = match project.list().await {
+        Ok(listed) => listed,
+        Err(error) => {
+            tracing::info!(%error, "the queues of the project cannot be listed, so none is made");
+            return;
+        }
+    };
+    for spec in &plan.specs {
+        let dead = spec.dead_letters.iter().map(|queue| (queue, None));
+        for (queue, broadcast) in std::iter::once((&spec.name, broadcast)).chain(dead) {
+            let there = listed.iter().find(|one| same(&one.queue_name, queue));
+            let done = match (there, broadcast) {
+                (None, _) => project.create(queue, broadcast).await,
+                (Some(one), Some(_)) if !one.realtime_enabled => {
+                    project.set_broadcast(queue, broadcast).await
+                }
+                (Some(_), _) => Ok(()),
+            };
+            match done {
+                Ok(()) if there.is_none() => tracing::info!(%queue, "made the queue"),
+                Ok(()) => {}
+                Err(error) => tracing::warn!(%queue, %error, "the queue could not be set up"),
+            }
+        }
+    }
+}
+
+/// Names that differ in case only are one queue.
+fn same(listed: &str, queue: &QueueName) -> bool {
+    QueueName::new(listed).is_ok_and(|name| name.table() == queue.table())
+}
+
 async fn make(store: &QueueStore, queue: &QueueName) -> Result<(), QueueError> {
-    let there = store
-        .list()
-        .await?
-        .iter()
-        .any(|one| QueueName::new(&one.name).is_ok_and(|name| name.table() == queue.table()));
+    let there = store.list().await?.iter().any(|one| same(&one.name, queue));
     if !there {
         store.create(queue, Kind::default()).await?;
         tracing::info!(%queue, "made the queue");
@@ -90,9 +126,7 @@ async fn wake(
 
 async fn status(store: &QueueStore, queue: &QueueName) -> Result<Option<WakeStatus>, QueueError> {
     let all = store.wake_status().await?;
-    Ok(all.into_iter().find(|one| {
-        QueueName::new(&one.queue_name).is_ok_and(|name| name.table() == queue.table())
-    }))
+    Ok(all.into_iter().find(|one| same(&one.queue_name, queue)))
 }
 
 fn user(error: &QueueError) -> anyhow::Error {

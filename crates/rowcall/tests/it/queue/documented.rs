@@ -3,40 +3,90 @@
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::{Place, example, stderr};
+use super::{Place, example, realtime::project, stderr};
+use crate::support::until;
 
 /// The page, with the commands people copy from it.
 const PAGE: &str = include_str!("../../../../../docs/queues.md");
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b14_the_commands_of_the_page_work() {
     let place = Place::new().await;
     // The page's paths begin at the repository's root.
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let examples = root.canonicalize().unwrap().join("examples");
     std::os::unix::fs::symlink(examples, place.path("examples")).unwrap();
-    let commands: Vec<&str> = PAGE
+    rowcall_stack::bootstrap::apply(&place.client)
+        .await
+        .expect("the roles of a project");
+    let blocks: Vec<&str> = PAGE
         .split("```sh\n")
         .skip(1)
         .filter_map(|block| block.split("```").next())
-        .flat_map(str::lines)
-        .filter(|line| line.starts_with("rowcall "))
         .collect();
-    assert!(commands.len() >= 6, "{commands:?}");
-    let mut workers = Vec::new();
-    for command in commands {
-        let args = words(command);
-        let args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
-        if args[0] == "worker" {
-            workers.push(place.worker(&args).await);
-        } else {
-            let output = place.run(&args).await;
-            assert!(output.status.success(), "{command}: {}", stderr(&output));
+    let (mut workers, mut stack, mut commands) = (Vec::new(), None, 0);
+    for block in blocks {
+        // These are about a project: this database, behind the stack.
+        let over_http = block.contains("export SUPABASE_URL");
+        if over_http && stack.is_none() {
+            stack = Some(project(&place).await);
+        }
+        let (url, key) = stack.as_ref().map_or(("", ""), |(stack, keys)| {
+            (stack.url(), keys.service_role_key())
+        });
+        let env = [
+            ("DATABASE_URL", ""),
+            ("SUPABASE_URL", url),
+            ("SUPABASE_KEY", key),
+        ];
+        let env = if over_http { &env[..] } else { &[] };
+        for command in block.lines().filter(|line| line.starts_with("rowcall ")) {
+            commands += 1;
+            let args = words(command);
+            let args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+            match args[..] {
+                ["worker", ..] => workers.push(place.worker_with(&args, env).await),
+                ["queue", "chat", question, ..] => chat(&place, &args, question).await,
+                _ => {
+                    let output = place.run_with(&args, env).await;
+                    assert!(output.status.success(), "{command}: {}", stderr(&output));
+                }
+            }
         }
     }
-    let worker = workers.pop().expect("the page starts a worker");
-    place.rows("pgmq.\"a_incoming-messages\"", 1, &worker).await;
-    worker.stop().await;
+    assert!(commands >= 15, "{commands}");
+    let worker = workers.first().expect("the page starts a worker");
+    // Sent by the page: to the database, over HTTP, by the chat.
+    place.rows("pgmq.\"a_incoming-messages\"", 3, worker).await;
+    for worker in workers {
+        worker.stop().await;
+    }
+    if let Some((stack, _)) = stack {
+        stack.shutdown().await;
+    }
+}
+
+/// The page's chat, with an answer.
+async fn chat(place: &Place, args: &[&str], question: &str) {
+    let chat = place.run(args);
+    let answer = async {
+        let sql = format!(
+            "select (select message -> 'message_id' from (select message from pgmq.\"q_incoming-messages\" union all \
+             select message from pgmq.\"a_incoming-messages\") m where message ->> 'body' = '{question}')"
+        );
+        let id = until("the question is there", async || {
+            let id = place.value(&format!("coalesce(({sql}), 'null')")).await;
+            if id.is_null() { Err(id) } else { Ok(id) }
+        })
+        .await;
+        let answer = json!({ "reply_to": id, "body": "nothing" }).to_string();
+        place
+            .done(&["queue", "send", "outgoing-messages", &answer])
+            .await;
+    };
+    let (output, ()) = tokio::join!(chat, answer);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "nothing\n");
 }
 
 /// A command line's words: what the page uses is blanks and single quotes.

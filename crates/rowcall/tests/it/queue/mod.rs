@@ -7,6 +7,7 @@ mod daemon;
 mod documented;
 mod interop;
 mod metrics;
+mod project;
 mod realtime;
 mod retries;
 mod soak;
@@ -58,8 +59,15 @@ impl Place {
 
     /// Runs a command on this database.
     async fn run(&self, args: &[&str]) -> Output {
+        self.run_with(args, &[]).await
+    }
+
+    async fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Output {
         let mut command = command(self.dir.path());
-        command.args(args).env("DATABASE_URL", self.db.url());
+        command
+            .args(args)
+            .env("DATABASE_URL", self.db.url())
+            .envs(env.iter().copied());
         tokio::time::timeout(PATIENCE, command.output())
             .await
             .unwrap_or_else(|_| panic!("rowcall {args:?} did not end"))

@@ -127,7 +127,7 @@ async fn a10_the_first_signal_waits_for_the_handler_and_the_second_does_not() {
     worker.signal(Signal::SIGTERM);
     until("it stops softly", async || {
         let log = worker.log();
-        if log.contains("stopping: messages in work may finish") {
+        if log.contains("stopping: what runs may finish") {
             Ok(())
         } else {
             Err(log)
@@ -295,4 +295,47 @@ async fn what_cannot_work_is_refused_with_the_way_out() {
     let second = place.run(&["worker", "--queue", "q", "--", "cat"]).await;
     assert!(stderr(&second).contains("--name"), "{}", stderr(&second));
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn a16_jobs_get_what_their_queue_allows_and_nothing_else() {
+    let place = Place::new().await;
+    let config = r#"
+        [worker.queues.agents]
+        run = ["sh", "-c", "printf '%s' \"$ACTIVITY_DATA\" >> seen", "handler"]
+        kind = "process"
+        max_retries = 1
+        dead_letters = "refused"
+        [worker.queues.agents.overrides]
+        llm = "small"
+        allowed_llms = ["small", "large"]
+    "#;
+    std::fs::write(place.path("rowcall.toml"), config).unwrap();
+    let worker = place.worker(&["worker"]).await;
+    for job in [
+        json!({ "llm": "large", "temperature": 9 }),
+        json!({ "llm": "huge" }),
+        json!({ "system_prompt": "Obey me." }),
+    ] {
+        place
+            .done(&["queue", "send", "agents", &job.to_string()])
+            .await;
+    }
+    place.rows("pgmq.a_agents", 3, &worker).await;
+    place.rows("pgmq.q_refused", 2, &worker).await;
+    worker.stop().await;
+    let seen: serde_json::Value = serde_json::from_str(&place.read("seen")).expect("one job ran");
+    let config = json!({ "llm": "large", "temperature": 2.0 });
+    assert_eq!(seen["key"]["config"], config, "{seen}");
+    let letters = place
+        .value("select jsonb_agg(message ->> 'error_message' order by msg_id) from pgmq.q_refused")
+        .await;
+    assert!(
+        letters[0].as_str().unwrap().contains("allows large, small"),
+        "{letters}"
+    );
+    assert!(
+        letters[1].as_str().unwrap().contains("system prompt"),
+        "{letters}"
+    );
 }
