@@ -183,7 +183,9 @@ impl QueueBoard {
             backend: backend.clone(),
             book,
         };
-        Self::new(Some(backend.store()), Some(own), present, None)
+        // Over HTTP nothing can be measured; workers are seen all the same.
+        let store = backend.in_database().then(|| backend.store());
+        Self::new(store, Some(own), present, None)
     }
 
     /// Of a database, for a process that reads no queues. Nothing is connected before somebody looks.
