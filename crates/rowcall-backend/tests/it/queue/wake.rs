@@ -9,7 +9,7 @@ use rowcall_stack::testing::TestDb;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    PATIENCE, VERSIONS, backend, claim, completed, database, failed, id, name, send, store,
+    PATIENCE, SOON, VERSIONS, backend, claim, completed, database, failed, id, name, send, store,
 };
 use rowcall_core::ports::Coordinator as _;
 
@@ -21,9 +21,6 @@ const RARE: SignalOptions = SignalOptions {
     gate: Duration::from_millis(100),
     jitter: 0.0,
 };
-/// Late, for a message that was visible: B4's bound.
-const LATE: Duration = Duration::from_secs(1);
-
 async fn enabled(db: &TestDb, queues: &[&str]) -> QueueBackend {
     let backend = backend(
         db,
@@ -83,7 +80,7 @@ async fn b3_c4_a_message_wakes_at_once() {
         let start = Instant::now();
         send(&store(&db), "Jobs-1", 1).await;
         assert_eq!(dirty(&mut signals).await, "q_jobs-1", "{version}");
-        assert!(start.elapsed() < LATE, "{:?}", start.elapsed());
+        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     }
 }
 
@@ -156,7 +153,7 @@ async fn b7_delayed_and_retried_messages_wake_at_their_time() {
         assert_eq!(dirty(&mut signals).await, "q_later");
         let waited = start.elapsed();
         assert!(
-            waited >= Duration::from_millis(1_990) && waited < Duration::from_millis(2_250),
+            waited >= Duration::from_millis(1_990) && waited < SOON,
             "{version}: {waited:?}"
         );
         // A failure with a delay: nobody but ourselves knows of it.
@@ -172,7 +169,7 @@ async fn b7_delayed_and_retried_messages_wake_at_their_time() {
         }
         let waited = start.elapsed();
         assert!(
-            waited >= Duration::from_millis(690) && waited < Duration::from_millis(950),
+            waited >= Duration::from_millis(690) && waited < SOON,
             "{version}: {waited:?}"
         );
     }
@@ -365,7 +362,7 @@ async fn b4_no_real_interleaving_wakes_late() {
     }
     // Whatever was committed last is still handled in time, and nothing is left.
     let client = db.connect().await;
-    let deadline = Instant::now() + LATE * 2;
+    let deadline = Instant::now() + SOON;
     while super::count(&client, "pgmq.q_race").await > 0 {
         assert!(
             Instant::now() < deadline,
