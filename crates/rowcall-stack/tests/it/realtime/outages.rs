@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rowcall_realtime::Version;
@@ -25,10 +26,19 @@ fn bindings() -> Value {
     json!([{"event": "*", "schema": "public", "table": "t"}])
 }
 
+/// How far a writer may be ahead of the slowest reader: on one slow processor it would be ever further otherwise.
+const AHEAD: i64 = 400;
+/// What is waited for between two outages; less than [`AHEAD`].
+const ROWS_BETWEEN: i64 = 200;
+
+/// The last change each reader has seen.
+type Seen = Arc<[AtomicI64; 2]>;
+
 /// Inserts one row after the other until `stop`, whatever becomes of the connection. Returns the ids whose commit was
-/// confirmed and the last one that was tried.
-async fn write(url: String, stop: CancellationToken) -> (BTreeSet<i64>, i64) {
+/// confirmed.
+async fn write(url: String, seen: Seen, stop: CancellationToken) -> BTreeSet<i64> {
     let (mut confirmed, mut id) = (BTreeSet::new(), 0);
+    let slowest = || seen.iter().map(|last| last.load(Ordering::Relaxed)).min();
     while !stop.is_cancelled() {
         let Ok((client, connection)) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await
         else {
@@ -37,6 +47,10 @@ async fn write(url: String, stop: CancellationToken) -> (BTreeSet<i64>, i64) {
         };
         let driver = tokio::spawn(connection);
         while !stop.is_cancelled() {
+            if slowest().is_some_and(|slowest| id >= slowest + AHEAD) {
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
             id += 1;
             let insert = format!("insert into public.t values ({id})");
             if client.batch_execute(&insert).await.is_err() {
@@ -46,7 +60,7 @@ async fn write(url: String, stop: CancellationToken) -> (BTreeSet<i64>, i64) {
         }
         driver.abort();
     }
-    (confirmed, id)
+    confirmed
 }
 
 /// Sends broadcasts from one client to another until `stop`; how many arrived.
@@ -66,7 +80,11 @@ async fn talk(mut one: Client, mut two: Client, stop: CancellationToken) -> usiz
 }
 
 /// Reads changes until `last` has come; every id once, in order.
-async fn read(mut client: Client, mut last: tokio::sync::watch::Receiver<i64>) -> BTreeSet<i64> {
+async fn read(
+    mut client: Client,
+    (all, number): (Seen, usize),
+    mut last: tokio::sync::watch::Receiver<i64>,
+) -> BTreeSet<i64> {
     let mut seen = BTreeSet::new();
     loop {
         let received = tokio::select! {
@@ -87,6 +105,7 @@ async fn read(mut client: Client, mut last: tokio::sync::watch::Receiver<i64>) -
                 "{id} after {seen:?}"
             );
             seen.insert(id);
+            all[number].store(id, Ordering::Relaxed);
             if id == *last.borrow() {
                 return seen;
             }
@@ -105,23 +124,25 @@ async fn a_database_restarted_under_load_loses_nothing_and_stops_nobody() {
     server.execute(TABLE).await;
     let (last, done) = tokio::sync::watch::channel(-1);
     let mut readers = Vec::new();
-    for version in [Version::V1, Version::V2] {
+    let seen = Seen::default();
+    for (number, version) in [Version::V1, Version::V2].into_iter().enumerate() {
         let mut client = Client::connect(&server, version, server.keys.anon_key()).await;
         client.join_changes("realtime:t", bindings()).await;
-        readers.push(tokio::spawn(read(client, done.clone())));
+        let progress = (Arc::clone(&seen), number);
+        readers.push(tokio::spawn(read(client, progress, done.clone())));
     }
     let stop = CancellationToken::new();
     let (one, two) = (Client::anon(&server).await, Client::anon(&server).await);
     let talking = tokio::spawn(talk(one, two, stop.clone()));
-    let writing = tokio::spawn(write(url.clone(), stop.clone()));
+    let writing = tokio::spawn(write(url.clone(), seen, stop.clone()));
     for end in [ServerEnd::Fast, ServerEnd::Immediate, ServerEnd::Kill] {
-        until_rows(&url, 200).await;
+        until_rows(&url, ROWS_BETWEEN).await;
         cluster.end(end).await;
         cluster.start_again().await;
     }
-    until_rows(&url, 200).await;
+    until_rows(&url, ROWS_BETWEEN).await;
     stop.cancel();
-    let (confirmed, _) = writing.await.unwrap();
+    let confirmed = writing.await.unwrap();
     let sql = connect(&url).await;
     let stored: BTreeSet<i64> = sql
         .query("select id::bigint from public.t", &[])

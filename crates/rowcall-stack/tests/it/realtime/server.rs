@@ -155,14 +155,14 @@ pub(super) async fn connect(url: &str) -> tokio_postgres::Client {
 }
 
 /// A busy machine is no reason to refuse or to leave anybody here; tests of these limits set their own. Clients of tests send
-/// no heartbeats, so what takes long on such a machine must not count as silence.
+/// no heartbeats, so what takes long on such a machine must not count as silence. Not `ring_age`: PostgreSQL waits that long
+/// for its readers when it stops.
 fn patient(limits: &mut Limits) {
     let usual = Limits::default();
     for (limit, usual) in [
         (&mut limits.join_timeout, usual.join_timeout),
         (&mut limits.query_timeout, usual.query_timeout),
         (&mut limits.silence, usual.silence),
-        (&mut limits.ring_age, usual.ring_age),
     ] {
         if *limit == usual {
             *limit = usual.max(3 * PATIENCE);
