@@ -18,6 +18,15 @@ const QUOTE: &str = "$rowcall_file$";
 /// Unlike [`crate::migrate::apply`] it stops at functions of somebody else only with a notice. `published` are tables of the user's own
 /// whose changes Realtime shall tell of.
 pub fn script(options: MigrateOptions, published: &[TableName]) -> String {
+    script_with(options, published, &[])
+}
+
+/// [`script`], with blocks of [`crate::capture::script`] that capture tables.
+pub fn script_with(
+    options: MigrateOptions,
+    published: &[TableName],
+    captures: &[String],
+) -> String {
     let parts = MigrateOptions::parts();
     let mut sql = String::from(HEAD);
     let _ = writeln!(
@@ -59,6 +68,9 @@ pub fn script(options: MigrateOptions, published: &[TableName]) -> String {
     sql.push_str("select rowcall.adapt();\n");
     for table in published {
         publish(&mut sql, table);
+    }
+    for capture in captures {
+        let _ = writeln!(sql, "\n{capture}");
     }
     sql.push_str("\nnotify pgrst, 'reload schema';\ncommit;\n");
     sql

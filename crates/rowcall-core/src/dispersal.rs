@@ -2,12 +2,19 @@
 //!
 //! With N machines on one table, all of them claim at once and N−1 claims are wasted. Machines know each other from presence,
 //! so they can agree without talking: each ranks all of them by a hash of task and machine, the first claims at once, the
-//! others wait a little longer the further behind they are, and look whether the task is still open before they claim.
+//! others wait a little longer the further behind they are, and look whether the task is still open before they claim. How much
+//! longer follows from how long claims take ([`Pace`]); [`Turns`] keeps what waits.
 //!
 //! Nothing depends on it being right. When presence lies, two machines may both be first (one claim is wasted) or nobody may
 //! be (the second claims a moment later, and whatever is left the sweep finds).
 
+mod pace;
+mod turns;
+
 use std::{cmp::Reverse, time::Duration};
+
+pub use pace::{MAX_STEP, Pace};
+pub use turns::{MAX_WAITING, Turns};
 
 use crate::id::{MachineId, TaskRef};
 
@@ -43,26 +50,19 @@ pub fn rank<'a>(
 /// How long a machine waits before it claims what it was told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dispersal {
-    /// The head start of each rank over the next.
+    /// The head start of each rank over the next, at least. It grows where claims take longer.
     pub step: Duration,
-    /// Nobody waits for longer.
+    /// The longest wait, about; nobody waits at all when it is zero.
     pub cap: Duration,
 }
 
-impl Dispersal {
-    /// The wait of a rank: none for the first.
-    pub fn delay(&self, rank: usize) -> Duration {
-        let rank = u32::try_from(rank).unwrap_or(u32::MAX);
-        self.step.saturating_mul(rank).min(self.cap)
-    }
-}
-
 impl Default for Dispersal {
-    /// A claim over REST takes some hundred milliseconds, after which the others see that the task is taken.
+    /// A claim over REST takes some hundred milliseconds, after which the others see that the task is taken. Whoever waits for
+    /// the whole cap is behind many machines of which none has claimed.
     fn default() -> Self {
         Self {
             step: Duration::from_millis(750),
-            cap: Duration::from_secs(5),
+            cap: Duration::from_secs(30),
         }
     }
 }
@@ -136,15 +136,6 @@ mod tests {
                 assert_eq!(first(&task, rest), before);
             }
         }
-    }
-
-    #[test]
-    fn waits_grow_up_to_the_cap() {
-        let dispersal = Dispersal::default();
-        let millis: Vec<u128> = [0, 1, 2, 7, usize::MAX]
-            .map(|rank| dispersal.delay(rank).as_millis())
-            .into();
-        assert_eq!(millis, [0, 750, 1500, 5000, 5000]);
     }
 
     proptest! {

@@ -32,6 +32,12 @@ pub trait SignalSource: Send + Sync {
     async fn set_busy(&self, _busy: bool) -> Result<(), SourceError> {
         Ok(())
     }
+
+    /// Whether a gate may hold wake-ups back, so that the engine must look again by itself for a while after activity.
+    /// Sources that tell of every change while they are up say `false`, and cost nothing then.
+    fn is_gated(&self) -> bool {
+        true
+    }
 }
 
 /// Who claims, and under which rules.
@@ -68,6 +74,10 @@ pub struct ClaimBatch {
     pub retryable: bool,
     /// Which first.
     pub order: ClaimOrder,
+    /// The tasks that signals named since the last claim, if those are all that calls for this one; at most `limit`. A backend
+    /// that shares tasks out between machines claims these alone, because others were told of the others. Everyone else
+    /// ignores them.
+    pub hints: Arc<[TaskRef]>,
 }
 
 /// A task with the right to run it.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, future::Future, sync::Arc, time::Duration}
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rowcall_core::{
-    AgentId, AgentSpec, App, AppId, LeaseKey, SourceError, Task, TaskId, TaskRef,
+    AgentId, AgentSpec, App, AppId, LeaseKey, SourceError, TableName, Task, TaskId, TaskRef,
     ports::{Fence, Settlement},
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -95,6 +95,21 @@ impl EngineHandle {
         attempt: Option<u32>,
         report: Report,
     ) -> Result<ReportReply, EngineError> {
+        let task = TaskRef {
+            table: TableName::activities(),
+            id: task.clone(),
+        };
+        self.report_on(&task, attempt, report).await
+    }
+
+    /// [`EngineHandle::report`] on a task of which the table is known as well: tasks in tables of the apps' own are found by it
+    /// once nothing here remembers them.
+    pub async fn report_on(
+        &self,
+        task: &TaskRef,
+        attempt: Option<u32>,
+        report: Report,
+    ) -> Result<ReportReply, EngineError> {
         let limit = self.shared.options.report_timeout;
         let state = report.state();
         let written = tokio::time::timeout(limit, self.report_to_loops(task, attempt, &report));
@@ -109,7 +124,7 @@ impl EngineHandle {
 
     async fn report_to_loops(
         &self,
-        task: &TaskId,
+        task: &TaskRef,
         attempt: Option<u32>,
         report: &Report,
     ) -> Result<Option<ReportReply>, EngineError> {
@@ -131,16 +146,21 @@ impl EngineHandle {
     /// No loop has the task: the database knows why.
     async fn report_unheld(
         &self,
-        task: &TaskId,
+        task: &TaskRef,
         attempt: Option<u32>,
         report: Report,
     ) -> Result<ReportReply, EngineError> {
         let machine = &self.shared.machine;
         let mut reply = ReportReply::NotFound;
         for reach in self.reaches.iter() {
-            let task = TaskRef {
-                table: reach.source.table.clone(),
-                id: task.clone(),
+            // A source of `rtx_activities` may have tables of the apps' own beside it; others have one table only.
+            let task = if reach.source.table == TableName::activities() {
+                task.clone()
+            } else {
+                TaskRef {
+                    table: reach.source.table.clone(),
+                    id: task.id.clone(),
+                }
             };
             let view = reach.source.coordinator.inspect(&task).await?;
             match (unheld(view.as_ref(), machine, attempt, &report), view) {

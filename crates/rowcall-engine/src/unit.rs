@@ -12,7 +12,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use rowcall_core::{AgentSpec, AppId, Lease, LeaseKey, Task, TaskRef, TaskState};
+use rowcall_core::{AgentSpec, AppId, Lease, LeaseKey, Task, TaskId, TaskRef, TaskState};
 use tokio::{sync::oneshot, task::AbortHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -178,6 +178,13 @@ impl Units {
     /// The newest unit of a task.
     pub(crate) fn find(&self, task: &TaskRef) -> Option<UnitId> {
         self.by_task.get(task).copied()
+    }
+
+    /// The one task of this id, in whichever table; none when there are several.
+    pub(crate) fn find_id(&self, id: &TaskId) -> Option<TaskRef> {
+        let mut found = self.by_task.keys().filter(|task| task.id == *id);
+        let first = found.next()?;
+        found.next().is_none().then(|| first.clone())
     }
 
     pub(crate) fn remove(&mut self, id: UnitId) -> Option<Unit> {

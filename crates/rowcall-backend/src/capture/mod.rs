@@ -7,12 +7,14 @@
 
 mod error;
 mod render;
+mod script;
 mod table;
 
 use std::time::Duration;
 
 pub use error::CaptureError;
 use rowcall_core::{EventKind, EventSet, Filter, TableName};
+pub use script::script;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio_postgres::{Client, Transaction};

@@ -4,7 +4,7 @@
 //! insert however many rows. UPDATE needs old and new row side by side, and partitions see no statement of their parent: there
 //! the trigger fires for each row, and a filter keeps it from being called at all.
 
-use rowcall_core::{EventKind, Filter};
+use rowcall_core::{EventKind, Filter, TableName};
 
 use super::table::Table;
 use crate::sql::{
@@ -33,6 +33,21 @@ pub(super) fn function_name(number: i32, event: EventKind) -> String {
     format!("capture_{number}_{}", event.as_str().to_ascii_lowercase())
 }
 
+/// What the SQL of a capture depends on.
+pub(super) struct Shape<'a> {
+    pub(super) table: &'a TableName,
+    pub(super) event: EventKind,
+    /// The name of the function in schema `rowcall`.
+    pub(super) function: &'a str,
+    /// The key of a row, by the row's name.
+    pub(super) key: &'a dyn Fn(&str) -> String,
+    /// What is taken from rows before they are compared: nothing, or ` - array[…]`.
+    pub(super) ignored: &'a str,
+    /// Whether the table has a column.
+    pub(super) has: &'a dyn Fn(&str) -> bool,
+    pub(super) row_filter: Option<&'a Filter>,
+}
+
 pub(super) fn capture(
     table: &Table,
     number: i32,
@@ -40,30 +55,27 @@ pub(super) fn capture(
     row_filter: Option<&Filter>,
 ) -> Capture {
     let function = function_name(number, event);
+    let ignored: Vec<String> = table.bookkeeping().into_iter().map(literal).collect();
+    let ignored = if ignored.is_empty() {
+        String::new()
+    } else {
+        format!(" - array[{}]", ignored.join(", "))
+    };
+    let shape = Shape {
+        table: &table.name,
+        event,
+        function: &function,
+        key: &|row| key(table, row),
+        ignored: &ignored,
+        has: &|column| table.columns.iter().any(|own| own == column),
+        row_filter,
+    };
     let per_statement = table.plain && event != EventKind::Update;
-    let create_function = if per_statement {
-        statement_function(table, &function, event, row_filter)
+    let (create_function, create_trigger) = if per_statement {
+        shape.per_statement()
     } else {
-        row_function(table, &function, event)
+        shape.per_row()
     };
-    let (transition, level, when) = if per_statement {
-        let transition = match event {
-            EventKind::Delete => " referencing old table as rowcall_rows",
-            _ => " referencing new table as rowcall_rows",
-        };
-        (transition, "statement", String::new())
-    } else {
-        let when = row_filter.map_or(String::new(), |one| {
-            format!(" when ({})", condition(table, one, record(event)))
-        });
-        ("", "row", when)
-    };
-    let create_trigger = format!(
-        "create trigger {} after {} on {}{transition} for each {level}{when} execute function rowcall.{function}()",
-        trigger_name(event),
-        event.as_str().to_ascii_lowercase(),
-        qualified(&table.name),
-    );
     Capture {
         function,
         create_function,
@@ -72,74 +84,97 @@ pub(super) fn capture(
 }
 
 /// The row that a row-level trigger captures.
-fn record(event: EventKind) -> &'static str {
+pub(super) fn record(event: EventKind) -> &'static str {
     match event {
         EventKind::Delete => "old",
         _ => "new",
     }
 }
 
-fn statement_function(
-    table: &Table,
-    function: &str,
-    event: EventKind,
-    row_filter: Option<&Filter>,
-) -> String {
-    let (mut guard, mut filtered) = (String::new(), String::new());
-    if let Some(one) = row_filter {
-        let condition = condition(table, one, "r");
-        // An insert of nothing would still fire the wake-up trigger.
-        guard = format!(
-            "if not exists (select from rowcall_rows r where {condition}) then\n    return null;\n  end if;\n  "
-        );
-        filtered = format!("\n   where {condition}");
-    }
-    fill(
-        include_str!("../../sql/capture/statement_function.sql"),
-        &[
-            ("function", function),
-            ("guard", &guard),
-            ("column", column(event)),
-            ("source", &literal(&table.name.to_string())),
-            ("event", &literal(event.as_str())),
-            ("key", &key(table, "r")),
-            ("condition", &filtered),
-        ],
-    )
-}
-
-fn row_function(table: &Table, function: &str, event: EventKind) -> String {
-    let record = record(event);
-    let source = literal(&table.name.to_string());
-    let key = key(table, record);
-    if event == EventKind::Update {
-        let ignored: Vec<String> = table.bookkeeping().into_iter().map(literal).collect();
-        let ignored = if ignored.is_empty() {
-            String::new()
-        } else {
-            format!(" - array[{}]", ignored.join(", "))
-        };
-        return fill(
-            include_str!("../../sql/capture/update_function.sql"),
+impl Shape<'_> {
+    /// Function and trigger that fire once for each statement.
+    pub(super) fn per_statement(&self) -> (String, String) {
+        let (mut guard, mut filtered) = (String::new(), String::new());
+        if let Some(condition) = self.condition("r") {
+            // An insert of nothing would still fire the wake-up trigger.
+            guard = format!(
+                "if not exists (select from rowcall_rows r where {condition}) then\n    return null;\n  end if;\n  "
+            );
+            filtered = format!("\n   where {condition}");
+        }
+        let function = fill(
+            include_str!("../../sql/capture/statement_function.sql"),
             &[
-                ("function", function),
-                ("ignored", &ignored),
-                ("source", &source),
-                ("key", &key),
+                ("function", self.function),
+                ("guard", &guard),
+                ("column", column(self.event)),
+                ("source", &literal(&self.table.to_string())),
+                ("event", &literal(self.event.as_str())),
+                ("key", &(self.key)("r")),
+                ("condition", &filtered),
             ],
         );
+        let rows = match self.event {
+            EventKind::Delete => " referencing old table as rowcall_rows",
+            _ => " referencing new table as rowcall_rows",
+        };
+        (function, self.trigger(rows, "statement", ""))
     }
-    fill(
-        include_str!("../../sql/capture/row_function.sql"),
-        &[
-            ("function", function),
-            ("column", column(event)),
-            ("row", record),
-            ("source", &source),
-            ("event", &literal(event.as_str())),
-            ("key", &key),
-        ],
-    )
+
+    /// Function and trigger that fire for each row.
+    pub(super) fn per_row(&self) -> (String, String) {
+        let record = record(self.event);
+        let source = literal(&self.table.to_string());
+        let key = (self.key)(record);
+        let function = if self.event == EventKind::Update {
+            fill(
+                include_str!("../../sql/capture/update_function.sql"),
+                &[
+                    ("function", self.function),
+                    ("ignored", self.ignored),
+                    ("source", &source),
+                    ("key", &key),
+                ],
+            )
+        } else {
+            fill(
+                include_str!("../../sql/capture/row_function.sql"),
+                &[
+                    ("function", self.function),
+                    ("column", column(self.event)),
+                    ("row", record),
+                    ("source", &source),
+                    ("event", &literal(self.event.as_str())),
+                    ("key", &key),
+                ],
+            )
+        };
+        let when = self.condition(record);
+        let when = when.map_or(String::new(), |condition| format!(" when ({condition})"));
+        (function, self.trigger("", "row", &when))
+    }
+
+    fn trigger(&self, rows: &str, level: &str, when: &str) -> String {
+        format!(
+            "create trigger {} after {} on {}{rows} for each {level}{when} execute function rowcall.{}()",
+            trigger_name(self.event),
+            self.event.as_str().to_ascii_lowercase(),
+            qualified(self.table),
+            self.function,
+        )
+    }
+
+    /// The filter on the columns of `row`, without building the whole row as JSON first.
+    fn condition(&self, row: &str) -> Option<String> {
+        let condition = filter::render(self.row_filter?, &|column| {
+            Source::Value(if (self.has)(column) {
+                format!("to_jsonb({row}.{})", ident(column))
+            } else {
+                "null::jsonb".to_owned()
+            })
+        });
+        Some(format!("({condition})"))
+    }
 }
 
 /// Where the captured row goes.
@@ -159,20 +194,8 @@ fn key(table: &Table, row: &str) -> String {
     format!("jsonb_build_object({})", members.join(", "))
 }
 
-/// A filter on the columns of `row`, without building the whole row as JSON first.
-fn condition(table: &Table, row_filter: &Filter, row: &str) -> String {
-    let condition = filter::render(row_filter, &|column| {
-        Source::Value(if table.columns.iter().any(|own| own == column) {
-            format!("to_jsonb({row}.{})", ident(column))
-        } else {
-            "null::jsonb".to_owned()
-        })
-    });
-    format!("({condition})")
-}
-
 /// Puts texts into the `{names}` of a template, each once, so that what is put in is never read as a name.
-fn fill(template: &str, values: &[(&str, &str)]) -> String {
+pub(super) fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut out = String::with_capacity(template.len());
     let mut rest = template;
     while let Some(open) = rest.find('{') {

@@ -19,7 +19,7 @@ pub(super) struct Table {
 }
 
 /// Columns of the published lock protocol: an update that changes nothing else is bookkeeping.
-const BOOKKEEPING: [&str; 8] = [
+pub(super) const BOOKKEEPING: [&str; 8] = [
     "status",
     "locked_by",
     "locked_at",
@@ -45,11 +45,8 @@ impl Table {
     }
 }
 
-/// Finds the table and checks that it can be captured.
-pub(super) async fn inspect(
-    client: &impl GenericClient,
-    name: &TableName,
-) -> Result<Table, CaptureError> {
+/// Refuses tables that are never captured.
+pub(super) fn check_name(name: &TableName) -> Result<(), CaptureError> {
     if *name == TableName::activities() {
         return Err(CaptureError::Activities);
     }
@@ -64,6 +61,15 @@ pub(super) async fn inspect(
             owner,
         });
     }
+    Ok(())
+}
+
+/// Finds the table and checks that it can be captured.
+pub(super) async fn inspect(
+    client: &impl GenericClient,
+    name: &TableName,
+) -> Result<Table, CaptureError> {
+    check_name(name)?;
     let sql = include_str!("../../sql/capture/table.sql");
     let Some(row) = client
         .query_opt(sql, &[&name.schema(), &name.name()])

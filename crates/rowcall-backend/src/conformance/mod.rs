@@ -93,6 +93,7 @@ fn batch_of(selectors: Vec<Selector>, limit: u32) -> ClaimBatch {
         limit,
         retryable: false,
         order: ClaimOrder::OldestFirst,
+        hints: std::sync::Arc::default(),
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Claims made at the same time, where each is a request of its own.
-const CONCURRENT_CLAIMS: usize = 8;
+pub(super) const CONCURRENT_CLAIMS: usize = 8;
 /// Pages looked at for one batch. Others claim at the same time, and filters may pass over many rows.
 const MAX_ROUNDS: u32 = 20;
 /// Rows of a page at least: some of them are claimed by others before us.
@@ -31,7 +31,8 @@ impl Inner {
     pub(super) fn won(&self, rules: &ClaimRules, row: &Row, attempt: u32) -> Claimed {
         let task = row.task(attempt);
         self.memory.forget_retry(&task.task);
-        self.leases.give_out(&task.task);
+        self.leases.give_out(&task.task, attempt);
+        self.turns.lock().taken(&task.task);
         Claimed {
             lease: Lease::granted(LeaseKey {
                 task: task.task.clone(),
@@ -42,9 +43,18 @@ impl Inner {
         }
     }
 
-    /// A claim that our functions granted: the row counts attempts.
-    fn won_counted(&self, rules: &ClaimRules, row: &Row) -> Claimed {
-        self.won(rules, row, row.attempt())
+    /// Claims that our functions granted: the rows count attempts. What was granted before is no second claim.
+    pub(super) fn won_counted(&self, rules: &ClaimRules, rows: &[Row]) -> Vec<Claimed> {
+        let mut won = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (task, attempt) = (row.task_ref(), row.attempt());
+            if self.leases.is_out(&task, attempt) {
+                tracing::warn!(%task, attempt, "the project granted a claim that it had granted before");
+            } else {
+                won.push(self.won(rules, row, attempt));
+            }
+        }
+        won
     }
 
     /// A claim without a column that counts attempts.
@@ -107,9 +117,9 @@ impl Inner {
         if plan.is_batch(table)
             && let Some(uuid) = id.as_uuid()
         {
-            let won = Functions(table).claim(rules, &[uuid]).await?;
-            if let Some(row) = won.iter().find(|row| row.id == *id) {
-                return Ok(ClaimOutcome::Won(Box::new(self.won_counted(rules, row))));
+            let rows = Functions(table).claim(rules, &[uuid]).await?;
+            if let Some(won) = self.won_counted(rules, &rows).pop() {
+                return Ok(ClaimOutcome::Won(Box::new(won)));
             }
             return self.lost(rules, table, id).await;
         }
@@ -192,7 +202,12 @@ impl Inner {
         batch: &ClaimBatch,
     ) -> Result<Vec<Claimed>, RestError> {
         let mut won = Vec::new();
-        match self.fill(rules, plan, batch, &mut won).await {
+        let filled = if batch.hints.is_empty() {
+            self.fill(rules, plan, batch, &mut won).await
+        } else {
+            self.claim_hinted(rules, plan, batch, &mut won).await
+        };
+        match filled {
             // What was won before the error is ours and must be run.
             Err(error) if !won.is_empty() => {
                 self.leases.doubt(&error);
@@ -212,13 +227,7 @@ impl Inner {
     ) -> Result<(), RestError> {
         for table in plan.tables() {
             let Some(left) = left(batch, won) else { break };
-            let selectors: Vec<&Selector> = if table.is_activities() {
-                plan.of_activities(&batch.selectors)
-            } else {
-                let own = batch.selectors.iter();
-                own.filter(|selector| selector.table == *table.name())
-                    .collect()
-            };
+            let selectors = plan.selectors_for(table, &batch.selectors);
             if selectors.iter().all(|selector| selector.events.is_empty()) {
                 continue;
             }
@@ -253,9 +262,7 @@ impl Inner {
             rows.reverse();
         }
         rows.sort_by_key(|row| row.retry_count() == 0);
-        rows.iter()
-            .map(|row| self.won_counted(rules, row))
-            .collect()
+        self.won_counted(rules, &rows)
     }
 
     /// Looks for rows page by page and claims them, until there are enough or no more.
@@ -307,7 +314,7 @@ impl Inner {
         });
     }
 
-    async fn claim_rows(
+    pub(super) async fn claim_rows(
         &self,
         rules: &ClaimRules,
         search: &Search<'_>,
@@ -320,7 +327,7 @@ impl Inner {
             let ids: Vec<_> = wanted.iter().filter_map(|row| row.id.as_uuid()).collect();
             let mut won = Functions(search.table).claim(rules, &ids).await?;
             won.sort_by_key(|row| wanted.iter().position(|one| one.id == row.id));
-            return Ok(won.iter().map(|row| self.won_counted(rules, row)).collect());
+            return Ok(self.won_counted(rules, &won));
         }
         let mut won = Vec::new();
         for some in rows.chunks(CONCURRENT_CLAIMS) {
@@ -354,15 +361,15 @@ impl Inner {
 }
 
 /// Where to look for rows to claim.
-struct Search<'a> {
-    table: &'a Table,
-    selectors: &'a [Selector],
-    state: TaskState,
-    batch: bool,
+pub(super) struct Search<'a> {
+    pub(super) table: &'a Table,
+    pub(super) selectors: &'a [Selector],
+    pub(super) state: TaskState,
+    pub(super) batch: bool,
 }
 
 /// How many are still wanted.
-fn left(batch: &ClaimBatch, won: &[Claimed]) -> Option<u32> {
+pub(super) fn left(batch: &ClaimBatch, won: &[Claimed]) -> Option<u32> {
     let won = u32::try_from(won.len()).unwrap_or(u32::MAX);
     batch.limit.checked_sub(won).filter(|left| *left > 0)
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use rowcall_core::{
-    LeaseKey, RetryPolicy, Selector, Signal, SourceError, TaskRef,
+    LeaseKey, RetryPolicy, Selector, Signal, SourceError, TaskRef, TaskState,
     ports::{
         AdminOutcome, Capabilities, ClaimBatch, ClaimOutcome, ClaimRules, Claimed, Coordinator,
         Fence, Maintenance, Settlement, SignalSource, TaskAdmin, TaskQuery, TaskView,
@@ -30,12 +30,15 @@ impl Inner {
     /// A row as lists show it, with what only the daemon remembers.
     fn view(&self, table: &Table, row: &Row, retry: &RetryPolicy) -> TaskView {
         let mut view = row.view(retry);
-        if !table.has("attempt")
-            && let Some(attempt) = self.memory.attempt(&view.task.task)
-        {
-            view.task.attempt = view.task.attempt.max(attempt);
+        if !table.has("attempt") {
+            // A lease from before a restart was given to the attempt after the failures that were counted.
+            let claimed = u32::from(view.state.is_some_and(TaskState::is_leased));
+            let known = self.memory.attempt(&view.task.task);
+            view.task.attempt = known.map_or(view.task.attempt + claimed, |known| {
+                known.max(view.task.attempt)
+            });
         }
-        if view.retry_at.is_none() && view.state == Some(rowcall_core::TaskState::Failed) {
+        if view.retry_at.is_none() && view.state == Some(TaskState::Failed) {
             let remembered = self.memory.retry_at(&view.task.task);
             view.retry_at = remembered.and_then(|(_, at)| {
                 let wait = at.saturating_duration_since(Instant::now());
@@ -194,7 +197,11 @@ impl Coordinator for SupabaseBackend {
         const WHAT: &str = "claim tasks";
         let plan = self.plan(WHAT).await?;
         let _claiming = self.0.leases.begin_claim().await;
+        let began = Instant::now();
         let won = self.0.claim_batch(rules, &plan, batch).await;
+        if won.is_ok() {
+            self.0.turns.lock().took(Instant::now() - began);
+        }
         won.inspect_err(|error| self.0.leases.doubt(error))
             .map_err(|error| self.0.explain(error, WHAT))
     }
@@ -300,5 +307,10 @@ impl TaskAdmin for SupabaseBackend {
 impl SignalSource for SupabaseBackend {
     fn signals(&self) -> BoxStream<'static, Signal> {
         self.0.signals.stream()
+    }
+
+    /// Realtime tells of every change while it is up, and the driver looks again for what was told too early.
+    fn is_gated(&self) -> bool {
+        false
     }
 }

@@ -149,6 +149,7 @@ impl Inner {
         }
         // The row cannot be read: what Realtime told of it is all there is.
         let attempt = self.memory.next_attempt(task, 0);
+        self.turns.lock().taken(task);
         let raw_data = self.memory.record(task).unwrap_or_else(Payload::null);
         let key = LeaseKey {
             task: task.clone(),

@@ -1,9 +1,6 @@
 //! The regular look: stale leases, whether work is ready, when the next try is due.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use rowcall_core::{
     MachineId, Selector, TaskRef, TaskState,
@@ -220,7 +217,7 @@ impl Inner {
     pub(super) async fn still_open(
         &self,
         table: &Table,
-        tasks: &BTreeSet<TaskRef>,
+        tasks: &[TaskRef],
     ) -> Result<Vec<TaskRef>, RestError> {
         let ids = tasks.iter().map(|task| task.id.clone());
         table.open(&ids.collect::<Vec<_>>()).await

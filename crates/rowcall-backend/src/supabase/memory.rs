@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use parking_lot::Mutex;
-use rowcall_core::{MachineId, Payload, TaskRef};
+use rowcall_core::{EventKind, MachineId, Payload, Selector, TableName, TaskRef};
 use tokio::time::Instant;
 
 /// Tasks that are remembered; the oldest are forgotten first.
@@ -53,8 +53,32 @@ pub(crate) struct GivenUp {
     pub(crate) stale: bool,
 }
 
+/// What Realtime told of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// The table whose change made it.
+    pub(crate) source: TableName,
+    /// What happened there; nothing where rows are tasks, which do not say.
+    pub(crate) event: Option<EventKind>,
+    /// Somebody failed it.
+    pub(crate) failed: bool,
+}
+
+impl Heard {
+    /// Whether one of the selectors may mean the task.
+    pub(crate) fn is_for(&self, selectors: &[Selector]) -> bool {
+        selectors.iter().any(|selector| {
+            selector.table == self.source
+                && self
+                    .event
+                    .is_none_or(|event| selector.events.contains(event))
+        })
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
+    heard: Bounded<Heard>,
     attempts: Bounded<u32>,
     retry_at: Bounded<(MachineId, Instant)>,
     given_up: Bounded<GivenUp>,
@@ -121,6 +145,15 @@ impl Memory {
 
     pub(crate) fn given_up(&self, task: &TaskRef) -> Option<GivenUp> {
         self.0.lock().given_up.map.get(task).cloned()
+    }
+
+    pub(crate) fn note_heard(&self, task: &TaskRef, heard: Heard) {
+        self.0.lock().heard.put(task, heard);
+    }
+
+    /// What Realtime told of a task, if it did.
+    pub(crate) fn heard(&self, task: &TaskRef) -> Option<Heard> {
+        self.0.lock().heard.map.get(task).cloned()
     }
 
     /// Keeps a row that Realtime told of.

@@ -21,6 +21,7 @@ mod coordinator;
 mod custom;
 mod driver;
 pub(crate) mod error;
+mod hinted;
 pub(crate) mod http;
 mod lease;
 mod maintain;
@@ -38,9 +39,10 @@ mod wanted;
 
 use std::sync::Arc;
 
-use rowcall_core::{ErrorClass, MachineId, SourceError};
+use parking_lot::Mutex;
+use rowcall_core::{ErrorClass, MachineId, SourceError, dispersal::Turns};
 use rowcall_realtime::client::{Client, Config};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use url::Url;
 
 pub use activities::ActivityRows;
@@ -77,6 +79,8 @@ struct Inner {
     /// Machines that have a free slot, as far as presence tells.
     present: watch::Receiver<Vec<MachineId>>,
     machines: watch::Receiver<Vec<Machine>>,
+    /// Signals that wait because other machines go first.
+    turns: Mutex<Turns>,
     load: watch::Sender<Load>,
     /// What the apps of this machine listen to.
     wanted: watch::Sender<Arc<Wanted>>,
@@ -157,6 +161,7 @@ impl SupabaseBackend {
             signals: Switchboard::new(),
             present,
             machines,
+            turns: Mutex::new(Turns::new(config.dispersal, Instant::now().into_std())),
             load: watch::Sender::new(Load::default()),
             realtime: client,
             custom,
@@ -206,6 +211,11 @@ impl SupabaseBackend {
     /// The machines that are present, this one included; empty while Realtime is down.
     pub fn machines(&self) -> watch::Receiver<Vec<Machine>> {
         self.0.machines.clone()
+    }
+
+    /// Whether tasks stand in tables that cannot be read here: those of custom mode that only the app knows.
+    pub fn has_blind_tables(&self) -> bool {
+        self.0.plans.has_blind()
     }
 
     /// How the socket to Realtime is.

@@ -4,7 +4,10 @@
 //! knows which leases it has given out, notes when the fate of a claim is in doubt, and looks soon after for leases under its
 //! name that it has not given out.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use rowcall_core::{LeaseKey, MachineId, TaskId, TaskRef, ports::Fence};
@@ -30,7 +33,7 @@ const MAX_GIVEN_OUT: usize = 100_000;
 /// The leases that were given out, and whether there may be others.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    given_out: Mutex<BTreeSet<TaskRef>>,
+    given_out: Mutex<BTreeMap<TaskRef, u32>>,
     doubt_until: Mutex<Option<Instant>>,
     /// Held by claims; while it is held, a lease may be granted that was not given out yet.
     claiming: RwLock<()>,
@@ -42,11 +45,16 @@ impl Leases {
         self.claiming.read().await
     }
 
-    pub(super) fn give_out(&self, task: &TaskRef) {
+    pub(super) fn give_out(&self, task: &TaskRef, attempt: u32) {
         let mut given_out = self.given_out.lock();
-        if given_out.len() < MAX_GIVEN_OUT {
-            given_out.insert(task.clone());
+        if given_out.len() < MAX_GIVEN_OUT || given_out.contains_key(task) {
+            given_out.insert(task.clone(), attempt);
         }
+    }
+
+    /// Whether this very attempt was given out: an answer that comes twice is one claim.
+    pub(super) fn is_out(&self, task: &TaskRef, attempt: u32) -> bool {
+        self.given_out.lock().get(task) == Some(&attempt)
     }
 
     /// Notes what became of leases that ended, or that were found to have ended.
@@ -101,7 +109,7 @@ impl Inner {
             let claimed = table.claimed_by(machine).await?;
             let orphans: Vec<Row> = {
                 let given_out = self.leases.given_out.lock();
-                let unknown = |row: &Row| !given_out.contains(&row.task_ref());
+                let unknown = |row: &Row| !given_out.contains_key(&row.task_ref());
                 claimed.into_iter().filter(unknown).collect()
             };
             if orphans.is_empty() {

@@ -159,6 +159,20 @@ impl Plan {
         }
     }
 
+    /// The selectors that mean rows of a table that holds tasks.
+    pub(crate) fn selectors_for<'a>(
+        &self,
+        table: &Table,
+        selectors: &'a [Selector],
+    ) -> Vec<&'a Selector> {
+        if table.is_activities() {
+            return self.of_activities(selectors);
+        }
+        let own = selectors.iter();
+        own.filter(|selector| selector.table == *table.name())
+            .collect()
+    }
+
     /// The selectors that mean activities: all but those of own tables.
     pub(crate) fn of_activities<'a>(&self, selectors: &'a [Selector]) -> Vec<&'a Selector> {
         let is_own = |selector: &Selector| self.own.iter().any(|own| *own.name() == selector.table);
@@ -199,6 +213,12 @@ impl Plans {
     /// Whether our functions are there, as far as was asked.
     pub(crate) fn is_batch(&self) -> bool {
         self.known.lock().as_ref().is_some_and(|plan| plan.batch)
+    }
+
+    /// Whether there are tables that only an app can read, as far as was asked.
+    pub(crate) fn has_blind(&self) -> bool {
+        let known = self.known.lock();
+        known.as_ref().is_some_and(|plan| !plan.blind.is_empty())
     }
 
     /// Whether tasks can be looked for, as far as was asked.

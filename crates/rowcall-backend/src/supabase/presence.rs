@@ -9,6 +9,8 @@ use super::SupabaseConfig;
 
 /// The channel on which machines show themselves.
 pub(super) const CHANNEL: &str = "rowcall-machines";
+/// Stands between the names of several apps.
+const BETWEEN_APPS: &str = ", ";
 /// Machines kept of what presence tells.
 const MAX_MACHINES: usize = 10_000;
 
@@ -65,11 +67,20 @@ impl Machine {
             machine_id: config.identity.machine.clone(),
             user_email: config.identity.user_email.clone(),
             hostname: Some(config.identity.hostname.clone()),
-            app_name: Some(apps.join(", ")),
+            app_name: Some(apps.join(BETWEEN_APPS)),
             online_at: Some(online_at),
             status: Some(if load.is_full() { "busy" } else { "idle" }.to_owned()),
             running: Some(load.running),
         }
+    }
+
+    /// Whether it may run one of the apps: one that says nothing may run any.
+    fn runs_one_of(&self, apps: &[AppId]) -> bool {
+        let Some(names) = self.app_name.as_deref().filter(|names| !names.is_empty()) else {
+            return true;
+        };
+        let mut names = names.split(BETWEEN_APPS);
+        apps.is_empty() || names.any(|name| apps.iter().any(|app| app.as_str() == name))
     }
 
     fn is_busy(&self) -> bool {
@@ -90,12 +101,12 @@ pub(super) fn machines(present: &Presences) -> Vec<Machine> {
     machines
 }
 
-/// Those that have a free slot; all of them when nobody has.
-pub(super) fn with_a_free_slot(machines: &[Machine]) -> Vec<MachineId> {
+/// Those that run one of the apps and have a free slot; with a full one too when nobody has.
+pub(super) fn who_may_claim(machines: &[Machine], apps: &[AppId]) -> Vec<MachineId> {
     let ids = |busy_too: bool| -> Vec<MachineId> {
         let fitting = machines
             .iter()
-            .filter(|machine| busy_too || !machine.is_busy());
+            .filter(|machine| machine.runs_one_of(apps) && (busy_too || !machine.is_busy()));
         fitting.map(|machine| machine.machine_id.clone()).collect()
     };
     let idle = ids(false);
@@ -125,11 +136,15 @@ mod tests {
         let ids: Vec<&str> = machines.iter().map(|one| one.machine_id.as_str()).collect();
         assert_eq!(ids, ["a", "b"]);
         assert_eq!(machines[0].hostname.as_deref(), Some("Johns-MacBook-Pro"));
-        let free = with_a_free_slot(&machines);
+        let app = |name: &str| vec![AppId::new(name).unwrap()];
+        let free = who_may_claim(&machines, &app("customer-support"));
         assert_eq!(
             free.iter().map(MachineId::as_str).collect::<Vec<_>>(),
             ["a"]
         );
-        assert_eq!(with_a_free_slot(&machines[1..]).len(), 1);
+        assert_eq!(who_may_claim(&machines[1..], &[]).len(), 1, "all are busy");
+        let other = who_may_claim(&machines, &app("sales"));
+        let other: Vec<&str> = other.iter().map(MachineId::as_str).collect();
+        assert_eq!(other, ["b"], "a runs another app; b does not say");
     }
 }

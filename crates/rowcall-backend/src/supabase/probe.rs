@@ -52,16 +52,10 @@ pub struct Project {
 /// What the function `rowcall_examine` tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Examined {
-    /// The version of PostgreSQL.
-    pub version: String,
     /// The database role that requests are made with.
     pub role: Option<String>,
     /// The longest statement that the role may run, as PostgreSQL writes it.
     pub statement_timeout: Option<String>,
-    /// Whether `pg_cron` is installed.
-    pub cron: bool,
-    /// Whether the publication that Realtime reads is there.
-    pub publication: bool,
     /// The tables that were asked for.
     pub tables: BTreeMap<String, ExaminedTable>,
 }
@@ -73,7 +67,7 @@ pub struct Examined {
     reason = "independent facts, read by name"
 )]
 pub struct ExaminedTable {
-    /// There is such a table.
+    /// There is such a table, and the role that asks may know of it.
     pub exists: bool,
     /// Realtime tells of its changes.
     pub published: bool,
@@ -93,6 +87,15 @@ pub struct ExaminedTable {
 
 fn null_is_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(false))
+}
+
+impl Project {
+    /// The database role that requests are made with, as far as it is known.
+    pub fn role(&self) -> &str {
+        let examined = self.examined.as_ref();
+        let role = examined.and_then(|examined| examined.role.as_deref());
+        role.unwrap_or("anon")
+    }
 }
 
 impl Examined {

@@ -4,10 +4,10 @@
 //! most one round trip. Only a claim after a fresh signal, or a good part of a full batch, starts a second exchange beside
 //! it. Permits are taken before the claim, and the claim asks for exactly as many tasks.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rowcall_core::{
-    AgentId, AppId, Backoff, ErrorClass, SourceError, Trigger,
+    AgentId, AppId, Backoff, ErrorClass, SourceError, TaskRef, Trigger,
     ports::{ClaimBatch, ClaimOrder, Claimed, Fence},
 };
 use tokio::time::Instant;
@@ -30,12 +30,23 @@ const REFUSED_CLAIM: Backoff = Backoff {
     cap: Duration::from_mins(1),
 };
 
+/// Tasks that signals named and no claim has asked for yet; with more of them the claim asks for whatever is next.
+const MAX_HINTS: usize = 256;
+
 /// One app's agents as this loop claims for them.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent flags, read by name"
+)]
 pub(super) struct AppState {
     pub(super) entry: AppEntry,
     /// Something happened since the last claim was sent.
     pub(super) dirty: bool,
+    /// The tasks that it happened to, where that is known.
+    hints: BTreeSet<TaskRef>,
+    /// Something else than these may be there.
+    anywhere: bool,
     /// The next claim also takes failed tasks that may be tried again.
     pub(super) retryable: bool,
     /// The last claim came back full: there may be more.
@@ -55,6 +66,8 @@ impl AppState {
         Self {
             entry,
             dirty: true,
+            hints: BTreeSet::new(),
+            anywhere: true,
             retryable: true,
             more: false,
             streak: 0,
@@ -62,6 +75,32 @@ impl AppState {
             refusals: 0,
             blocked: None,
         }
+    }
+
+    /// Anything may be there.
+    pub(super) fn look_anywhere(&mut self) {
+        self.dirty = true;
+        self.anywhere = true;
+    }
+
+    /// One task may be there.
+    pub(super) fn look_at(&mut self, task: &TaskRef) {
+        self.dirty = true;
+        if self.hints.len() < MAX_HINTS {
+            self.hints.insert(task.clone());
+        } else {
+            self.anywhere = true;
+        }
+    }
+
+    /// The tasks that the next claim of so many is about; none when it is about anything.
+    fn take_hints(&mut self, limit: u32) -> Arc<[TaskRef]> {
+        let hints = std::mem::take(&mut self.hints);
+        let anywhere = std::mem::take(&mut self.anywhere) || self.more || self.newest_left > 0;
+        if anywhere || hints.len() > limit as usize {
+            return Arc::default();
+        }
+        hints.into_iter().collect()
     }
 }
 
@@ -177,6 +216,7 @@ impl SourceLoop {
         }
         // `more` stays until an answer says otherwise, so that the next lane goes on while this claim is under way.
         app.dirty = false;
+        let hints = app.take_hints(permits.count());
         let batch = ClaimBatch {
             app: app.entry.id.clone(),
             selectors: Arc::clone(&app.entry.auto),
@@ -187,6 +227,7 @@ impl SourceLoop {
             } else {
                 ClaimOrder::OldestFirst
             },
+            hints,
         };
         Some(ClaimPart {
             permits,
@@ -261,7 +302,7 @@ impl SourceLoop {
         let unit = self.shared.ids.unit();
         let mut blocked = None;
         if let Some(app) = self.app_mut(&claim.batch.app, claim.agent.as_ref()) {
-            app.dirty = true;
+            app.look_anywhere();
             app.retryable |= claim.batch.retryable;
             if refused {
                 app.refusals += 1;
@@ -316,7 +357,9 @@ impl SourceLoop {
             } else {
                 0
             };
-            app.dirty |= app.newest_left == 0;
+            if app.newest_left == 0 {
+                app.look_anywhere();
+            }
             app.retryable = true;
         }
         let entry = app.entry.clone();

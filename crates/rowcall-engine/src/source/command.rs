@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rowcall_core::{TaskId, TaskRef, TaskState, ports::Verdict};
+use rowcall_core::{TaskRef, TaskState, ports::Verdict};
 use tokio::sync::oneshot;
 
 use super::{SourceLoop, run::RunRequest};
@@ -27,7 +27,8 @@ pub(crate) struct LoopStatus {
 /// A request to one loop. `None` as an answer means that the task is not in its hands.
 pub(crate) enum Command {
     Report {
-        task: TaskId,
+        /// The task, in the table that whoever asks knows of; see [`SourceLoop::known`].
+        task: TaskRef,
         attempt: Option<u32>,
         report: Report,
         reply: oneshot::Sender<Option<ReportReply>>,
@@ -59,10 +60,7 @@ impl SourceLoop {
                 reply,
             } => {
                 self.shared.counters.reports.add(1);
-                let task = TaskRef {
-                    table: self.source.table.clone(),
-                    id: task,
-                };
+                let task = self.known(task);
                 self.report(&task, attempt, report, reply);
             }
             Command::Run(request) => self.run_task(request),
@@ -126,6 +124,26 @@ impl SourceLoop {
             },
         };
         let _ = reply.send(Some(answer));
+    }
+
+    /// The task that a report means. Who only knows its id, or a table that holds no tasks here, means the one in the claimed
+    /// table, or else the one of that id that was claimed elsewhere: apps may have tables of their own.
+    fn known(&self, task: TaskRef) -> TaskRef {
+        let is_known =
+            |task: &TaskRef| self.units.find(task).is_some() || self.recent.find(task).is_some();
+        if is_known(&task) {
+            return task;
+        }
+        let claimed = TaskRef {
+            table: self.source.table.clone(),
+            id: task.id,
+        };
+        if is_known(&claimed) {
+            return claimed;
+        }
+        let elsewhere = self.units.find_id(&claimed.id);
+        let elsewhere = elsewhere.or_else(|| self.recent.find_id(&claimed.id));
+        elsewhere.unwrap_or(claimed)
     }
 
     /// A report makes the verdict: it is written at once, and the agent's place stays taken until its process is gone.

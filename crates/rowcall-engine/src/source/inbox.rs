@@ -1,7 +1,7 @@
 //! The inbox: signals become flags, so that any number of them costs one look.
 
 use futures_util::{StreamExt as _, stream};
-use rowcall_core::Signal;
+use rowcall_core::{Signal, TaskRef};
 
 use super::{SourceLoop, timers::sooner};
 use crate::bus::What;
@@ -29,19 +29,22 @@ impl SourceLoop {
         self.shared.counters.signals.add(1);
         match signal {
             Signal::Dirty { table, task } => {
+                match &task {
+                    Some(task) => self.look_at(task, false),
+                    None => self.look(false),
+                }
                 self.happened.push(What::Signal { table, task });
-                self.look(false);
                 self.sweeps.review_dirty = true;
                 self.activity();
             }
             Signal::Available { task, failed_by } => {
                 // Our own failures come back by their retry time, or never.
                 if failed_by.as_ref() != Some(&self.shared.machine) {
+                    self.look_at(&task, true);
                     self.happened.push(What::Signal {
                         table: task.table.clone(),
                         task: Some(task),
                     });
-                    self.look(true);
                 }
             }
             Signal::Up => {
@@ -76,13 +79,24 @@ impl SourceLoop {
     /// Marks every app for a claim; `retryable` ones also take failed tasks that may be tried again.
     pub(super) fn look(&mut self, retryable: bool) {
         for app in &mut self.apps {
-            app.dirty = true;
+            app.look_anywhere();
             app.retryable |= retryable;
         }
     }
 
+    /// Marks every app for a claim of one task.
+    fn look_at(&mut self, task: &TaskRef, retryable: bool) {
+        for app in &mut self.apps {
+            app.look_at(task);
+            app.retryable |= retryable;
+        }
+    }
+
+    /// What happened while the source is gated, or down, is found by looks that follow.
     pub(super) fn activity(&mut self) {
-        self.timers
-            .activity(self.now, &self.shared.options.poll.trailing);
+        if self.gated || !self.health.up {
+            self.timers
+                .activity(self.now, &self.shared.options.poll.trailing);
+        }
     }
 }

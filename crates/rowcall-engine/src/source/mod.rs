@@ -171,6 +171,8 @@ pub(crate) struct SourceLoop {
     table: watch::Receiver<Arc<AppTable>>,
     commands: mpsc::Receiver<Command>,
     signals: BoxStream<'static, Signal>,
+    /// Whether the source may hold signals back.
+    gated: bool,
     agents: TaskGroup<AgentEnd>,
     calls: TaskGroup<Done>,
     units: Units,
@@ -217,6 +219,7 @@ impl SourceLoop {
         let wall = shared.clock.now();
         Self {
             signals: source.signals.signals(),
+            gated: source.signals.is_gated(),
             shared,
             index,
             source,

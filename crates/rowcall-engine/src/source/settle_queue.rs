@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use rowcall_core::{TaskRef, TaskState, ports::Settlement};
+use rowcall_core::{TaskId, TaskRef, TaskState, ports::Settlement};
 use tokio::time::Instant;
 
 use crate::unit::UnitId;
@@ -152,6 +152,13 @@ impl Recent {
                 self.states.remove(&task);
             }
         }
+    }
+
+    /// The one task of this id that ended here; none when there are several.
+    pub(super) fn find_id(&self, id: &TaskId) -> Option<TaskRef> {
+        let mut found = self.states.keys().filter(|task| task.id == *id);
+        let first = found.next()?;
+        found.next().is_none().then(|| first.clone())
     }
 
     /// The attempt that ended here last, and how.

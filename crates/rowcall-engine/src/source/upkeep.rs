@@ -198,7 +198,7 @@ impl SourceLoop {
                 .map(|index| before.swap_remove(index));
             let state = if let Some(mut app) = known {
                 app.entry = entry.clone();
-                app.dirty = true;
+                app.look_anywhere();
                 app
             } else {
                 // New selectors have missed everything so far: their own start-up sweep.

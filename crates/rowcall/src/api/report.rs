@@ -141,13 +141,15 @@ impl Api {
             TokenlessReports::Any => Ok(None),
             TokenlessReports::Off => Err(refused()),
             TokenlessReports::Agent => {
-                // What is known not to exist is said to everybody: a random uuid tells nothing.
-                if self
-                    .backend()
-                    .inspect(&self.task_ref(task).await?)
-                    .await?
-                    .is_none()
-                {
+                // What is known not to exist is said to everybody: a random uuid tells nothing. In custom mode the app may know
+                // more than can be seen here.
+                let unseen = !self.may_be_unseen()
+                    && self
+                        .backend()
+                        .inspect(&self.task_ref(task).await?)
+                        .await?
+                        .is_none();
+                if unseen {
                     return Err(ApiError::not_found("Task"));
                 }
                 let (supervisor, ends) = (self.supervisor().clone(), reporter.ends);
@@ -174,7 +176,10 @@ impl Api {
         may_claim: bool,
     ) -> Result<ReportReply, ApiError> {
         let reference = self.task_ref(task).await?;
-        let mut reply = self.engine().report(task, attempt, report.clone()).await?;
+        let mut reply = self
+            .engine()
+            .report_on(&reference, attempt, report.clone())
+            .await?;
         let waits = matches!(
             reply,
             ReportReply::LeaseLost {
@@ -186,7 +191,18 @@ impl Api {
             if let Some(refused) = self.claim_outside(&reference).await? {
                 return Ok(refused);
             }
-            reply = self.engine().report(task, None, report.clone()).await?;
+            reply = self
+                .engine()
+                .report_on(&reference, None, report.clone())
+                .await?;
+        }
+        if reply == ReportReply::NotFound && self.may_be_unseen() {
+            return Err(ApiError::new(
+                StatusCode::CONFLICT,
+                "TASK_NOT_HELD",
+                "This daemon holds no such task, or not any more since it was started again: its lock is with the app, \
+                 which returns it to pending when it is stale",
+            ));
         }
         if let Some(key) = self.outside().heard(&reference) {
             if report.is_outcome() {

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use rowcall_backend::SupabaseBackend;
 use rowcall_core::{Clock, IdSource, TableName, TaskId, TaskRef, ports::ClaimRules};
 use rowcall_engine::{
     EngineHandle,
@@ -149,6 +150,12 @@ impl Api {
 
     pub(super) fn backend(&self) -> &dyn Tasks {
         &*self.0.parts.backend.tasks
+    }
+
+    /// Whether there may be tasks that cannot be looked up: those of tables that only the app of custom mode can read.
+    pub(super) fn may_be_unseen(&self) -> bool {
+        let project = self.0.parts.backend.over_http();
+        project.is_some_and(SupabaseBackend::has_blind_tables)
     }
 
     /// The machines that presence shows; `None` where there is no presence.

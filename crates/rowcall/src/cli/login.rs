@@ -15,9 +15,11 @@ use crate::{
     exit::{Exit, UserError},
     management::{LoginAttempt, LoginError, Management, ManagementError, is_token},
     output,
-    secrets::{Name, Secrets},
+    secrets::{Kept, Name, Secrets},
     system::{RandomIds, SystemClock},
 };
+
+const IN_FILE: &str = "in secrets.json in the data directory, readable by its owner only";
 
 /// How often a person may mistype the code.
 const CODE_TRIES: u32 = 3;
@@ -153,6 +155,7 @@ impl Login {
                 }
                 Err(error) => {
                     return Err(UserError::new(Exit::Failure, format!("not logged in: {error}"))
+                        .code(error.code())
                         .help("begin anew with `rowcall login`, or use an access token with `rowcall login --token`")
                         .into());
                 }
@@ -169,9 +172,10 @@ impl Login {
     ) -> anyhow::Result<Exit> {
         let api = Management::new(&context.config.backend.management_url, token.clone())?;
         let name = match (api.profile().await, self.name) {
-            (Err(ManagementError::Unauthorized), _) => {
+            (Err(error @ ManagementError::Unauthorized), _) => {
                 return Err(
                     UserError::new(Exit::Failure, "Supabase does not take this token")
+                        .code(error.code())
                         .help("make a new one under Account, Access Tokens in the dashboard")
                         .into(),
                 );
@@ -224,7 +228,7 @@ impl Logout {
 }
 
 fn nobody() -> UserError {
-    UserError::new(Exit::NotFound, "no account is logged in")
+    UserError::of(Exit::NotFound, &LoginError::Nobody)
 }
 
 fn list(secrets: &Secrets, as_json: bool) -> anyhow::Result<Exit> {
@@ -263,10 +267,12 @@ fn switch(secrets: &Secrets, name: &str) -> anyhow::Result<Exit> {
 }
 
 fn keep(secrets: &Secrets, name: &Name, secret: &SecretString, what: &str) -> anyhow::Result<Exit> {
-    let place = if secrets.put(name, secret)? {
-        "in the system's keyring"
-    } else {
-        "in secrets.json in the data directory, readable by its owner only"
+    let place = match secrets.put(name, secret)? {
+        Kept::Keyring => "in the system's keyring".to_owned(),
+        Kept::File => IN_FILE.to_owned(),
+        Kept::FileInstead { why } => {
+            format!("{IN_FILE}, because the system's keyring cannot be used ({why})")
+        }
     };
     output::note(format_args!("{what}; kept {place}"));
     Ok(Exit::Success)
@@ -295,7 +301,7 @@ async fn sign_in(context: &Context, secrets: &Secrets, email: &str) -> anyhow::R
     let password = ask_hidden("password: ")?;
     let tokens = rowcall_backend::supabase::sign_in(&url, key, email, &password)
         .await
-        .map_err(|error| UserError::new(Exit::Failure, error.to_string()))?;
+        .map_err(|error| UserError::of(Exit::Failure, &error))?;
     let name = Name::Session(url.clone());
     keep(
         secrets,

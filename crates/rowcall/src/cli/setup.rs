@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     after_help = "Safe to run again: it brings the trigger to what is asked for.\n\n\
-    Without --table it sets up the Supabase project of backend.url through the account of `rowcall login`.\n\n\
+    With backend.url it sets up the Supabase project, through the account of `rowcall login`, with or without --table.\n\n\
     Example: rowcall setup --table public.orders --events insert,update --filter 'total=gt.100'"
 )]
 #[expect(clippy::struct_excessive_bools, reason = "options of a command line")]
@@ -67,12 +67,24 @@ fn parse_filter(text: &str) -> Result<Filter, FilterError> {
 }
 
 impl Setup {
+    fn spec(&self, table: &TableName) -> CaptureSpec {
+        CaptureSpec {
+            table: table.clone(),
+            events: self.events.iter().copied().collect(),
+            filter: self.filter.clone(),
+        }
+    }
+
+    fn specs(&self) -> Vec<CaptureSpec> {
+        self.tables.iter().map(|table| self.spec(table)).collect()
+    }
+
     pub(super) async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let over_http =
             context.config.backend.is_project() && context.config.database.url.is_none();
         if self.print || (over_http && !self.list && !self.remove) {
             let wish = project::Wish {
-                tables: self.tables,
+                captures: self.specs(),
                 account: self.account,
                 project_ref: self.project_ref,
                 replace_functions: self.replace_functions,
@@ -107,12 +119,7 @@ impl Setup {
                         };
                         output::note(format_args!("{table}: {done}"));
                     } else {
-                        let spec = CaptureSpec {
-                            table: table.clone(),
-                            events: self.events.iter().copied().collect(),
-                            filter: self.filter.clone(),
-                        };
-                        let report = install(&mut client, &spec).await?;
+                        let report = install(&mut client, &self.spec(table)).await?;
                         explain(&report);
                     }
                 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{self, BackendKind, Config},
     exit::{Exit, UserError},
-    secrets::{Name, Secrets},
+    secrets::{Kept, Name, Secrets},
     system::SystemClock,
 };
 
@@ -238,10 +238,16 @@ impl TokenKeeper for Keeper {
             session_text(tokens),
         );
         // A keyring may block, and whoever renewed the token waits for nothing of this.
-        let write = move || {
-            if let Err(error) = secrets.put(&name, &text) {
-                tracing::error!(%error, "the user's renewed session cannot be kept: sign in again after the next start");
-            }
+        let write = move || match secrets.put(&name, &text) {
+            Ok(Kept::Keyring | Kept::File) => {}
+            Ok(Kept::FileInstead { why }) => tracing::warn!(
+                %why,
+                "the system's keyring cannot be used: the user's renewed session is kept in secrets.json"
+            ),
+            Err(error) => tracing::error!(
+                %error,
+                "the user's renewed session cannot be kept: sign in again after the next start"
+            ),
         };
         if let Err(error) = std::thread::Builder::new()
             .name("secrets".to_owned())

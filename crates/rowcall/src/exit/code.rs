@@ -16,6 +16,7 @@ use crate::{
     api::{ListenError, PolicyError},
     cli::key::KeyError,
     config::ConfigError,
+    management::{LoginError, ManagementError},
     secrets::SecretError,
 };
 
@@ -50,6 +51,8 @@ fn own(error: &(dyn Error + 'static)) -> Option<&'static str> {
         KeysError,
         LaunchError,
         ListenError,
+        LoginError,
+        ManagementError,
         ManifestError,
         MigrateError,
         OptionsError,

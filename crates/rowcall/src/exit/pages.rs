@@ -33,6 +33,9 @@ macro_rules! pages {
 
 /// All pages, in the order of their codes.
 pub const ALL: &[Page] = pages![
+    "account-denied",
+    "account-project",
+    "account-token",
     "agent-command",
     "agent-data",
     "agent-not-executable",
@@ -81,9 +84,15 @@ pub const ALL: &[Page] = pages![
     "filter",
     "key-invalid",
     "key-taken",
+    "login-answer",
+    "login-code",
+    "login-needed",
+    "management-answer",
+    "management-unreachable",
     "not-found",
     "policy-file",
     "problems",
+    "project-sql",
     "queue-missing",
     "queue-name",
     "queue-pgmq",

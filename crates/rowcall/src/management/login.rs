@@ -19,6 +19,9 @@ const CODE_CHARS: usize = 8;
 /// Why a log-in did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
+    /// No account is there to use.
+    #[error("nobody is logged in to Supabase")]
+    Nobody,
     /// The code is no code.
     #[error("the code has {CODE_CHARS} letters and digits")]
     NoCode,
@@ -31,6 +34,18 @@ pub enum LoginError {
     /// There was no answer.
     #[error(transparent)]
     Api(#[from] ManagementError),
+}
+
+impl LoginError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Nobody => "login-needed",
+            Self::NoCode | Self::WrongCode => "login-code",
+            Self::Unusable(_) => "login-answer",
+            Self::Api(error) => error.code(),
+        }
+    }
 }
 
 /// One attempt to log in.

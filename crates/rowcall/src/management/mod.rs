@@ -49,6 +49,20 @@ pub enum ManagementError {
     },
 }
 
+impl ManagementError {
+    /// Stable name of the kind of failure; its page is `docs/errors/<code>.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthorized => "account-token",
+            Self::Denied => "account-denied",
+            Self::NotFound => "account-project",
+            Self::Sql(_) => "project-sql",
+            Self::Unreachable(_) => "management-unreachable",
+            Self::Unexpected { .. } => "management-answer",
+        }
+    }
+}
+
 /// Who an account is.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Profile {

@@ -5,11 +5,17 @@
 
 mod file;
 mod keyring;
+#[cfg(test)]
+mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use self::keyring::Keyring;
 use crate::config::{Config, SecretPlace};
 
 /// What a secret is for.
@@ -54,7 +60,8 @@ pub enum SecretError {
     },
     /// The keyring.
     #[error(
-        "the keyring of the system cannot be used: {0}; `secrets = \"file\"` keeps secrets in a file instead"
+        "the keyring of the system cannot be used: {0}; unlock it, or log in again with `secrets = \"file\"`, which keeps \
+         secrets in a file that only you can read"
     )]
     Keyring(String),
 }
@@ -67,6 +74,28 @@ impl SecretError {
             Self::Keyring(_) => "secret-keyring",
         }
     }
+
+    /// What is wrong, without what to do about it.
+    fn reason(&self) -> &str {
+        match self {
+            Self::File { problem, .. } => problem,
+            Self::Keyring(reason) => reason,
+        }
+    }
+}
+
+/// Where a secret went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// To the keyring of the system.
+    Keyring,
+    /// To the file, as the configuration says.
+    File,
+    /// To the file, because the keyring could not be used.
+    FileInstead {
+        /// Why not.
+        why: String,
+    },
 }
 
 /// The store of secrets of one data directory.
@@ -74,6 +103,7 @@ impl SecretError {
 pub struct Secrets {
     path: PathBuf,
     place: SecretPlace,
+    keyring: Arc<dyn Keyring>,
 }
 
 impl Secrets {
@@ -82,6 +112,7 @@ impl Secrets {
         Self {
             path: data_dir.join(file::NAME),
             place: config.secrets,
+            keyring: Arc::new(keyring::System),
         }
     }
 
@@ -91,25 +122,31 @@ impl Secrets {
         match kept.secrets.get(&name.text()) {
             None => Ok(None),
             Some(Some(value)) => Ok(Some(value.clone().into())),
-            Some(None) => keyring::get(&self.entry(name)),
+            Some(None) => self.keyring.get(&self.entry(name)),
         }
     }
 
-    /// Keeps a secret; says whether it went to the keyring.
-    pub fn put(&self, name: &Name, secret: &SecretString) -> Result<bool, SecretError> {
-        let in_keyring = match self.place {
-            SecretPlace::File => false,
+    /// Keeps a secret; says where. A keyring that is locked or absent is no reason to lose it: then it goes to the file, unless
+    /// the configuration wants the keyring and nothing else.
+    pub fn put(&self, name: &Name, secret: &SecretString) -> Result<Kept, SecretError> {
+        let done = match self.place {
+            SecretPlace::File => Kept::File,
             SecretPlace::Keyring => {
-                keyring::put(&self.entry(name), secret)?;
-                true
+                self.keyring.put(&self.entry(name), secret)?;
+                Kept::Keyring
             }
-            SecretPlace::Auto => keyring::put(&self.entry(name), secret).is_ok(),
+            SecretPlace::Auto => match self.keyring.put(&self.entry(name), secret) {
+                Ok(()) => Kept::Keyring,
+                Err(error) => Kept::FileInstead {
+                    why: error.reason().to_owned(),
+                },
+            },
         };
         file::change(&self.path, |kept| {
-            let value = (!in_keyring).then(|| secret.expose_secret().to_owned());
+            let value = (done != Kept::Keyring).then(|| secret.expose_secret().to_owned());
             kept.secrets.insert(name.text(), value);
         })?;
-        Ok(in_keyring)
+        Ok(done)
     }
 
     /// Forgets a secret; says whether there was one.
@@ -124,7 +161,7 @@ impl Secrets {
             }
         })?;
         if found == Some(None) {
-            keyring::remove(&self.entry(name))?;
+            self.keyring.remove(&self.entry(name))?;
         }
         Ok(found.is_some())
     }
@@ -147,78 +184,5 @@ impl Secrets {
     /// The keyring's name of a secret: data directories do not share them.
     fn entry(&self, name: &Name) -> String {
         format!("{} {}", name.text(), self.path.display())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    fn store(dir: &Path) -> Secrets {
-        Secrets {
-            path: dir.join(file::NAME),
-            place: SecretPlace::File,
-        }
-    }
-
-    #[test]
-    fn secrets_are_kept_in_a_private_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let secrets = store(dir.path());
-        let key = Name::Key("https://x.supabase.co/".to_owned());
-        assert!(secrets.get(&key).unwrap().is_none());
-        assert!(
-            !secrets
-                .put(&key, &"sb_publishable_1".to_owned().into())
-                .unwrap()
-        );
-        let same = Name::Key("https://x.supabase.co".to_owned());
-        assert_eq!(
-            secrets.get(&same).unwrap().unwrap().expose_secret(),
-            "sb_publishable_1"
-        );
-        let mode = std::fs::metadata(&secrets.path)
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert!(!format!("{secrets:?}").contains("sb_publishable_1"));
-        assert!(secrets.remove(&key).unwrap());
-        assert!(!secrets.remove(&key).unwrap());
-    }
-
-    #[test]
-    fn several_accounts_one_in_use() {
-        let dir = tempfile::tempdir().unwrap();
-        let secrets = store(dir.path());
-        for name in ["grace", "ada"] {
-            let account = Name::Account(name.to_owned());
-            secrets.put(&account, &"sbp_x".to_owned().into()).unwrap();
-            secrets.use_account(name).unwrap();
-        }
-        let (names, used) = secrets.accounts().unwrap();
-        assert_eq!(names, ["ada", "grace"]);
-        assert_eq!(used.as_deref(), Some("ada"));
-        secrets.remove(&Name::Account("ada".to_owned())).unwrap();
-        assert_eq!(
-            secrets.accounts().unwrap(),
-            (vec!["grace".to_owned()], None)
-        );
-    }
-
-    #[test]
-    fn a_file_that_others_can_read_or_that_is_broken_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let secrets = store(dir.path());
-        let key = Name::Key("x".to_owned());
-        secrets.put(&key, &"v".to_owned().into()).unwrap();
-        std::fs::set_permissions(&secrets.path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let error = secrets.get(&key).unwrap_err().to_string();
-        assert!(error.contains("chmod 600"), "{error}");
-        std::fs::set_permissions(&secrets.path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        std::fs::write(&secrets.path, "{").unwrap();
-        assert!(secrets.get(&key).is_err());
     }
 }

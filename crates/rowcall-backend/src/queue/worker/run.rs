@@ -82,6 +82,7 @@ impl Worker {
                 limit: 0,
                 retryable: true,
                 order: ClaimOrder::OldestFirst,
+                hints: std::sync::Arc::default(),
             },
             tasks: JoinSet::new(),
             running: HashMap::new(),

@@ -55,6 +55,20 @@ impl Table {
         }
     }
 
+    /// These rows as they are now, as far as they are pending or failed.
+    pub(crate) async fn find_open(&self, ids: &[TaskId]) -> Result<Vec<Row>, RestError> {
+        let mut found = Vec::new();
+        for ids in ids.chunks(MAX_IDS) {
+            let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            let limit = u32::try_from(ids.len()).unwrap_or(MAX_PAGE);
+            let query = Query::new()
+                .with("id", one_of(ids.iter().map(String::as_str)))
+                .all(&[open()]);
+            found.extend(self.select(query, limit).await?);
+        }
+        Ok(found)
+    }
+
     /// Rows in this state that this machine may claim, as far as the project can tell; some may not match the selectors'
     /// filters.
     pub(crate) async fn candidates(

@@ -14,7 +14,10 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::Table;
-use crate::{sql::selector::NEW_ACTIVITY, supabase::error::RestError};
+use crate::{
+    sql::selector::NEW_ACTIVITY,
+    supabase::{error::RestError, memory::Heard},
+};
 
 /// The member of `raw_data` in which activities that were captured by a daemon say where they come from, in projects whose
 /// `rtx_activities` has no columns for it: `{"table", "event", "key"}`. It is taken out before agents see the data.
@@ -176,6 +179,16 @@ impl Row {
             key: None,
             raw_data,
         })
+    }
+
+    /// What Realtime told, when this row came from there.
+    pub(crate) fn heard(&self) -> Heard {
+        let origin = self.origin();
+        Heard {
+            source: origin.table,
+            event: self.is_activities.then_some(origin.event),
+            failed: self.state() == Some(TaskState::Failed),
+        }
     }
 
     /// Whether one of the selectors means this task.

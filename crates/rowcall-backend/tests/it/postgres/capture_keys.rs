@@ -193,6 +193,7 @@ async fn ours(db: &TestDb, name: String) {
         limit: 3,
         retryable: true,
         order: ClaimOrder::OldestFirst,
+        hints: std::sync::Arc::default(),
     };
     while open(&client).await {
         for one in backend.claim_next(&rules, &batch).await.unwrap() {

@@ -2,6 +2,7 @@
 
 mod capture;
 mod capture_keys;
+mod capture_script;
 mod conformance;
 mod database;
 mod filter;

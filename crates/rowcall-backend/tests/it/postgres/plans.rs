@@ -67,6 +67,7 @@ async fn every_task_is_found_by_index_however_many_there_are() {
         limit: 500,
         retryable: true,
         order: ClaimOrder::OldestFirst,
+        hints: std::sync::Arc::default(),
     };
     let backend = &database.backend;
     let mut leases: Vec<LeaseKey> = Vec::new();

@@ -213,6 +213,7 @@ async fn ours(db: &TestDb, name: String) -> usize {
         limit: 3,
         retryable: true,
         order: ClaimOrder::OldestFirst,
+        hints: std::sync::Arc::default(),
     };
     let mut done = 0;
     loop {

@@ -123,6 +123,7 @@ fn batch(backend: &QueueBackend, limit: u32) -> ClaimBatch {
         limit,
         retryable: true,
         order: ClaimOrder::OldestFirst,
+        hints: std::sync::Arc::default(),
     }
 }
 

@@ -55,6 +55,7 @@ fn batch(limit: u32) -> ClaimBatch {
         limit,
         retryable: true,
         order: ClaimOrder::OldestFirst,
+        hints: std::sync::Arc::default(),
     }
 }
 

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use rowcall_backend::supabase::SupabaseBackend;
 use rowcall_core::{
-    ErrorClass, LeasePolicy, MachineId, Payload, RetryPolicy, TableName, TaskRef,
-    ports::{ClaimOutcome, ClaimRules, Coordinator, Fence, Settlement, Verdict},
+    AppId, ErrorClass, EventSet, LeasePolicy, MachineId, Payload, RetryPolicy, Selector, TableName,
+    TaskRef,
+    ports::{
+        ClaimBatch, ClaimOrder, ClaimOutcome, ClaimRules, Coordinator, Fence, Settlement, Verdict,
+    },
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -216,6 +219,69 @@ async fn a_claim_that_was_granted_twice_is_settled_by_nobody_who_does_not_hold_i
         writes.clone().count() >= 2 && writes.clone().all(guarded),
         "{writes:?}"
     );
+}
+
+/// A project with our functions that grants the same rows again and again, and others than were asked for.
+#[tokio::test]
+async fn claims_that_are_answered_twice_are_one_claim() {
+    let server = MockServer::start().await;
+    let row = |id: u128| json!({"id": Uuid::from_u128(id), "status": "claimed", "locked_by": "m1", "attempt": 1, "raw_data": {}});
+    for (function, answer) in [
+        ("rowcall_protocol", json!({"version": 1})),
+        ("rowcall_claim_next", json!([row(7), row(8), row(7)])),
+        ("rowcall_claim", json!([row(9), row(9), row(66)])),
+    ] {
+        Mock::given(method("POST"))
+            .and(path(format!("/rest/v1/rpc/{function}")))
+            .respond_with(ResponseTemplate::new(200).set_body_json(answer))
+            .mount(&server)
+            .await;
+    }
+    Mock::given(method("GET"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(json!([])))
+        .mount(&server)
+        .await;
+    let backend = backend(&server);
+    let batch = |hints: &[u128]| ClaimBatch {
+        app: AppId::new("test").unwrap(),
+        selectors: vec![Selector {
+            table: TableName::activities(),
+            events: EventSet::ALL,
+            filter: None,
+        }]
+        .into(),
+        limit: 10,
+        retryable: false,
+        order: ClaimOrder::OldestFirst,
+        hints: hints
+            .iter()
+            .map(|id| TaskRef {
+                table: TableName::activities(),
+                id: Uuid::from_u128(*id).into(),
+            })
+            .collect(),
+    };
+    let claim = async |batch: ClaimBatch| {
+        let won = backend.claim_next(&rules("m1"), &batch).await.unwrap();
+        let mut won: Vec<String> = won.iter().map(|one| one.task.task.id.to_string()).collect();
+        won.sort();
+        won
+    };
+    let ids = |ids: &[u128]| -> Vec<String> {
+        ids.iter()
+            .map(|id| Uuid::from_u128(*id).to_string())
+            .collect()
+    };
+    assert_eq!(claim(batch(&[])).await, ids(&[7, 8]));
+    assert_eq!(claim(batch(&[])).await, ids(&[]), "the same answer again");
+    let nine = TaskRef {
+        table: TableName::activities(),
+        id: Uuid::from_u128(9).into(),
+    };
+    let won = backend.claim(&rules("m1"), &nine).await.unwrap();
+    assert!(matches!(won, ClaimOutcome::Won(one) if one.task.task == nine));
+    let again = backend.claim(&rules("m1"), &nine).await.unwrap();
+    assert!(matches!(again, ClaimOutcome::Gone), "{again:?}");
 }
 
 #[tokio::test]

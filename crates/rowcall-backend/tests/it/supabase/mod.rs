@@ -5,6 +5,8 @@
 mod access;
 mod chaos;
 mod conformance;
+mod examine;
+mod hinted;
 mod hostile;
 mod live;
 pub(crate) mod project;

@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeSet, io::IsTerminal as _, time::Duration};
 
-use rowcall_backend::migrate::MigrateOptions;
-use rowcall_core::{MachineId, TableName};
+use rowcall_backend::{
+    capture::{self, CaptureSpec},
+    migrate::MigrateOptions,
+};
+use rowcall_core::{EventKind, MachineId, TableName};
 use secrecy::SecretString;
 
 use crate::{
@@ -11,7 +14,7 @@ use crate::{
     config::BackendKind,
     daemon::{load_apps, wanted},
     exit::{Exit, UserError},
-    management::{Management, ManagementError, project_ref},
+    management::{LoginError, Management, ManagementError, project_ref},
     output,
     secrets::{Name, Secrets},
 };
@@ -22,7 +25,8 @@ const MAX_LOOKS: u32 = 30;
 
 /// What is asked for on the command line.
 pub(super) struct Wish {
-    pub(super) tables: Vec<TableName>,
+    /// Tables whose changes become tasks by triggers.
+    pub(super) captures: Vec<CaptureSpec>,
     pub(super) account: Option<String>,
     pub(super) project_ref: Option<String>,
     pub(super) replace_functions: bool,
@@ -39,16 +43,29 @@ impl Wish {
     pub(super) fn sql(&self, context: &Context) -> anyhow::Result<String> {
         let apps = load_apps(&context.store()?)?;
         let wanted = wanted(&apps).selectors.into_iter().map(|one| one.table);
-        let mut tables: BTreeSet<TableName> = self.tables.iter().cloned().chain(wanted).collect();
+        let mut tables: BTreeSet<TableName> = wanted.collect();
         tables.remove(&TableName::activities());
-        let tables: Vec<TableName> = tables.into_iter().collect();
+        let named = self.captures.iter().map(|spec| spec.table.clone());
         Ok(match context.config.backend.kind() {
-            BackendKind::Custom => rowcall_backend::setup::custom_script(&tables),
+            // The app's own tables are its own: nothing is captured.
+            BackendKind::Custom => {
+                tables.extend(named);
+                rowcall_backend::setup::custom_script(&tables.into_iter().collect::<Vec<_>>())
+            }
             BackendKind::Postgres | BackendKind::Supabase => {
                 let options = MigrateOptions {
                     replace_functions: self.replace_functions,
                 };
-                rowcall_backend::setup::script(options, &tables)
+                let captures = self.captures.iter().map(capture::script);
+                let captures = captures
+                    .collect::<Result<Vec<String>, _>>()
+                    .map_err(|error| UserError::of(Exit::Usage, &error))?;
+                // What triggers write needs no Realtime of its own.
+                named.for_each(|table| {
+                    tables.remove(&table);
+                });
+                let tables: Vec<TableName> = tables.into_iter().collect();
+                rowcall_backend::setup::script_with(options, &tables, &captures)
             }
         })
     }
@@ -79,6 +96,7 @@ impl Wish {
                 Exit::Failure,
                 format!("the project was not set up: {error}"),
             )
+            .code(error.code())
             .help(help)
             .into()
         };
@@ -87,6 +105,16 @@ impl Wish {
             "the project is set up (as {})",
             access.account
         ));
+        for spec in &self.captures {
+            if context.config.backend.kind() != BackendKind::Custom {
+                let events: Vec<&str> = spec.events.iter().map(EventKind::as_str).collect();
+                output::note(format_args!(
+                    "{}: {} become tasks",
+                    spec.table,
+                    events.join(", ").to_lowercase()
+                ));
+            }
+        }
         if context.config.backend.key.is_none() && secrets.get(&Name::Key(url.clone()))?.is_none() {
             match access.api.client_key(&project).await {
                 Ok(Some(key)) => keep_key(&secrets, &url, &key)?,
@@ -125,7 +153,7 @@ impl Wish {
             };
         }
         let first = self.account.clone().or(used).or_else(|| accounts.first().cloned()).ok_or_else(|| {
-            UserError::new(Exit::Failure, "nobody is logged in to Supabase")
+            UserError::of(Exit::Failure, &LoginError::Nobody)
                 .help("`rowcall login`, or run the SQL of `rowcall setup --print` in the project yourself")
         })?;
         let open = |account: &str| -> anyhow::Result<Access> {
@@ -190,6 +218,7 @@ fn denied(account: &str, error: &ManagementError, other: Option<&str>) -> anyhow
         None => "switch the account: `rowcall login` with one that has write access to the project, then run this again".to_owned(),
     };
     UserError::new(Exit::Failure, format!("account {account}: {error}"))
+        .code(error.code())
         .help(help)
         .into()
 }

@@ -159,6 +159,18 @@ impl Daemon {
         daemon
     }
 
+    /// [`Daemon::start_again`] on a project.
+    pub(crate) async fn start_again_on_project(self, app: &Value, env: &[(&str, &str)]) -> Self {
+        let Self {
+            mut child,
+            dir,
+            name,
+            ..
+        } = self;
+        child.wait().await.expect("it has ended");
+        Self::on_project_in(dir, &name, app, env).await
+    }
+
     async fn ready(&self) {
         until("the daemon is up", async || match self.run_file() {
             Some(file)

@@ -48,6 +48,7 @@ fn batch(limit: u32, retryable: bool, newest: bool) -> ClaimBatch {
         } else {
             ClaimOrder::OldestFirst
         },
+        hints: std::sync::Arc::default(),
     }
 }
 
