@@ -10,12 +10,18 @@ const REPRESENTATION: &str = "return=representation";
 #[tokio::test]
 async fn composite_and_other_types_go_in_and_out() {
     let world = World::new().await;
-    let row = json!({
+    let mut row = json!({
         "spot": {"x": 1, "y": 2}, "path": [{"x": 1, "y": 2}, {"x": 3, "y": 4}], "moods": ["happy", "sad"],
         "grid": [[1, 2], [3, 4]], "code": "abc", "short": "12345", "blob": "\\x00ff", "span": "01:30:00",
         "address": "10.0.0.1", "doc": "<a/>"
     });
-    let select = "spot,path,moods,grid,code,short,blob,span,address,doc";
+    let mut select = "spot,path,moods,grid,code,short,blob,span,address,doc";
+    // The build of PyPI knows no XML.
+    let sql = world.db.connect().await;
+    if sql.simple_query("select '<a/>'::xml").await.is_err() {
+        row.as_object_mut().expect("an object").remove("doc");
+        select = "spot,path,moods,grid,code,short,blob,span,address";
+    }
     let made = world
         .post(&format!("/shapes?select={select}"), &row)
         .prefer(REPRESENTATION)
