@@ -126,6 +126,7 @@ impl QueueBackend {
             message: read.message.clone(),
             enqueued_at: read.enqueued_at,
             attempt,
+            back: tokio::time::Instant::now() + spec.visibility,
             popped,
         });
         self.inner

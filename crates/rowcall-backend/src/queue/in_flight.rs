@@ -24,6 +24,8 @@ pub(super) struct Kept {
     pub(super) message: Payload,
     pub(super) enqueued_at: Timestamp,
     pub(super) attempt: i32,
+    /// When it is visible again at the latest: counted from the answer, because the request took time.
+    pub(super) back: Instant,
     /// It is nowhere else now.
     pub(super) popped: bool,
 }

@@ -139,6 +139,7 @@ impl QueueBackend {
                     message: message.message,
                     enqueued_at: message.enqueued_at,
                     attempt: before,
+                    back: until,
                     popped: false,
                 },
             };
@@ -217,18 +218,18 @@ impl QueueBackend {
 
     /// Which leases are ours still, as far as our clock tells; messages that come back do so at the end of their time.
     fn stock_held(&self, queue: usize, leases: &Leases, comes_back: bool) -> Vec<Answer> {
-        let (now, margin) = (Instant::now(), self.specs()[queue].margin());
+        let now = Instant::now();
         let in_flight = self.inner.in_flight.lock();
         let mut held = Vec::new();
         for (id, attempt) in leases.iter() {
-            let Some((kept, until)) = in_flight.kept(queue, id, now) else {
+            let Some((kept, _)) = in_flight.kept(queue, id, now) else {
                 continue;
             };
             if kept.attempt != attempt {
                 continue;
             }
             if comes_back {
-                self.inner.returns.lock().note(queue, until + margin);
+                self.inner.returns.lock().note(queue, kept.back);
             }
             held.push(Answer::held(queue, id, attempt));
         }

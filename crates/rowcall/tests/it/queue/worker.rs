@@ -328,7 +328,7 @@ async fn a16_jobs_get_what_their_queue_allows_and_nothing_else() {
     let config = json!({ "llm": "large", "temperature": 2.0 });
     assert_eq!(seen["key"]["config"], config, "{seen}");
     let letters = place
-        .value("select jsonb_agg(message ->> 'error_message' order by msg_id) from pgmq.q_refused")
+        .value("select jsonb_agg(message ->> 'error_message' order by (message ->> 'original_job_id')::int) from pgmq.q_refused")
         .await;
     assert!(
         letters[0].as_str().unwrap().contains("allows large, small"),
