@@ -240,16 +240,24 @@ async fn sweep_once(admin: &Client) {
     }
 }
 
+/// How long the end of a test waits for its database to be dropped.
+const DROP_LIMIT: &str = "5s";
+
 async fn drop_database(admin: &Client, name: &str) {
     // Inactive logical slots of the database go with it; an active one must be ended first.
     let streams = "select pg_terminate_backend(active_pid) from pg_replication_slots \
                    where database = $1 and active";
     drop(admin.query(streams, &[&name]).await);
     let statement = format!("drop database if exists {name} with (force)");
-    // Another process may be dropping the same left-over: what remains is swept by the next one.
+    // PostgreSQL waits for all its processes here. One of them may be talking to a client that is about to log in and
+    // belongs to this very test, whose runtime stands still until the database is gone. What remains, also of what
+    // another process is dropping, is swept by the next one.
+    let limit = format!("set statement_timeout = '{DROP_LIMIT}'");
+    drop(admin.batch_execute(&limit).await);
     if let Err(error) = admin.batch_execute(&statement).await {
         tracing::debug!(%error, name, "could not drop a test database");
     }
+    drop(admin.batch_execute("reset statement_timeout").await);
 }
 
 async fn run(admin: &Client, statement: &str) {
